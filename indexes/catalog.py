@@ -1,0 +1,112 @@
+"""The SQLite side of an index: documents, pages, page text, segments, manifest. Every change is one transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from colsearcher.indexes.errors import IndexProblem, UserError
+
+_SCHEMA = """
+CREATE TABLE manifest (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE segment (
+    id INTEGER PRIMARY KEY, file TEXT NOT NULL UNIQUE, rows INTEGER NOT NULL, bytes INTEGER NOT NULL, sha256 TEXT NOT NULL
+) STRICT;
+-- live = 1: complete. A document that is being added, or replaced, is a second row with live = 0.
+CREATE TABLE document (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL, path TEXT NOT NULL, sha256 TEXT NOT NULL, pages INTEGER NOT NULL,
+    metadata TEXT NOT NULL, live INTEGER NOT NULL, UNIQUE (name, live)
+) STRICT;
+CREATE TABLE page (
+    id INTEGER PRIMARY KEY, document INTEGER NOT NULL REFERENCES document (id), number INTEGER NOT NULL,
+    segment INTEGER REFERENCES segment (id), start INTEGER NOT NULL, rows INTEGER NOT NULL,
+    width REAL NOT NULL, height REAL NOT NULL, word_source TEXT NOT NULL, blank INTEGER NOT NULL, problem TEXT,
+    word_boxes BLOB NOT NULL, UNIQUE (document, number)
+) STRICT;
+CREATE INDEX page_segment ON page (segment, start);
+CREATE VIRTUAL TABLE page_text USING fts5 (text, tokenize = 'porter unicode61 remove_diacritics 2');
+-- The pages that a reader sees: those of complete documents, and of a first version that is still being added.
+CREATE VIEW pages AS
+    SELECT page.id, document.name AS document, page.number AS page, page.width, page.height, page.word_source,
+           page.blank, page.problem, document.metadata, document.path, document.sha256, document.pages AS document_pages
+    FROM page JOIN document ON document.id = page.document
+    WHERE document.live OR NOT EXISTS (
+        SELECT 1 FROM document AS other WHERE other.name = document.name AND other.live);
+"""
+
+FILTER_COLUMNS = ("document", "page", "width", "height", "word_source", "blank", "metadata", "document_pages")
+
+
+def connect(path: Path, *, create: bool = False) -> sqlite3.Connection:
+    """Open the catalog. A committed transaction survives a power cut (WAL, synchronous FULL).
+
+    Raises:
+        IndexProblem: the file is not a catalog.
+    """
+    try:
+        db = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA foreign_keys = ON")
+        if not create:
+            db.execute("SELECT value FROM manifest LIMIT 1")
+    except sqlite3.DatabaseError as error:
+        raise IndexProblem(
+            f"{path} cannot be read as an index ({error}); name the folder that `colsearcher index add` wrote."
+        ) from None
+    return db
+
+
+def create_schema(db: sqlite3.Connection, manifest: dict[str, str]) -> None:
+    """Write the tables and the manifest in one transaction, so that a half-made index does not exist."""
+    with transaction(db):
+        for statement in _statements(_SCHEMA):
+            db.execute(statement)
+        db.executemany("INSERT INTO manifest VALUES (?, ?)", manifest.items())
+
+
+def has_schema(db: sqlite3.Connection) -> bool:
+    return db.execute("SELECT 1 FROM sqlite_master WHERE name = 'manifest'").fetchone() is not None
+
+
+@contextmanager
+def transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """All or nothing: an exception inside rolls everything back."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield db
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")
+
+
+def matching_pages(db: sqlite3.Connection, filter_sql: str) -> set[int]:
+    """Ids of the visible pages for which an SQL expression is true.
+
+    The expression may name the columns of `FILTER_COLUMNS` and call SQL functions (`metadata->>'author' = 'Ada'`). It runs
+    under an authorizer that allows reading and nothing else.
+
+    Raises:
+        UserError: the expression is not SQL, or does more than read.
+    """
+    fix = f"write an SQL expression over {', '.join(FILTER_COLUMNS)}, for example \"document LIKE '%.pdf' AND page < 5\"."
+    allowed = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION}
+    db.set_authorizer(lambda action, *_: sqlite3.SQLITE_OK if action in allowed else sqlite3.SQLITE_DENY)
+    try:
+        return {row[0] for row in db.execute(f"SELECT id FROM pages WHERE ({filter_sql}\n)")}
+    except (sqlite3.Error, sqlite3.Warning) as error:
+        raise UserError(f"The filter «{filter_sql}» is not understood ({error}); {fix}") from None
+    finally:
+        db.set_authorizer(None)
+
+
+def _statements(script: str) -> Iterator[str]:
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

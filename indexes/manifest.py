@@ -1,0 +1,70 @@
+"""What made an index. Written once; opening it with anything else is refused."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Self
+
+from colsearcher.indexes.errors import IndexProblem
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The identity of an index.
+
+    Attributes:
+        embedder: name that `load_embedder` takes.
+        revision: hash of the embedder's weights and of the settings that shape its vectors.
+        dim: length of a vector.
+        renderer: "pdfium" or "poppler".
+        ocr: "auto", "never" or "always".
+        ocr_model: name of the OCR models, empty where OCR is "never".
+        created: ISO time, UTC.
+        format: version of the files' layout.
+    """
+
+    embedder: str
+    revision: str
+    dim: int
+    renderer: str
+    ocr: str
+    ocr_model: str
+    created: str
+    format: int = FORMAT
+
+    @classmethod
+    def from_rows(cls, rows: dict[str, str]) -> Self:
+        """Read the key-value rows of the catalog.
+
+        Raises:
+            IndexProblem: the index was written by another version of the format.
+        """
+        if rows.get("format") != str(FORMAT):
+            raise IndexProblem(
+                f"The index has format {rows.get('format')}, this version of ColSearcher reads {FORMAT}; "
+                "make a new index with `colsearcher index add`."
+            )
+        values = {f.name: int(rows[f.name]) if f.type == "int" else rows[f.name] for f in fields(cls)}
+        return cls(**values)  # type: ignore[arg-type]
+
+    def rows(self) -> dict[str, str]:
+        return {key: str(value) for key, value in asdict(self).items()}
+
+    def require_embedder(self, name: str, revision: str) -> None:
+        """Refuse another embedder than the one that made the index.
+
+        Raises:
+            IndexProblem: name or revision differ.
+        """
+        if name != self.embedder:
+            raise IndexProblem(
+                f"The index was made by embedder {self.embedder}, not by {name}; "
+                f"use --embedder {self.embedder}, or make a second index in another folder."
+            )
+        if revision != self.revision:
+            raise IndexProblem(
+                f"The index was made by {name} at revision {self.revision[:12]}, the one installed is {revision[:12]}, "
+                "so their vectors do not match; install that revision or make the index again in another folder."
+            )

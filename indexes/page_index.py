@@ -1,0 +1,259 @@
+"""A durable index of page vectors: `add`, `remove`, `search`, `compact`, `verify`, `info`.
+
+A folder with `catalog.sqlite` and `segments/*.seg`. A batch of pages is one segment file, synced before the one transaction
+that names it, so a kill at any moment leaves the index at its last committed batch. One writer at a time (a lock file), any
+number of readers. Left out on purpose: models and PDFs; see `colsearcher.retrieval.indexing` for what fills an index.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from colsearcher.indexes import catalog, upkeep
+from colsearcher.indexes.errors import IndexProblem, UserError
+from colsearcher.indexes.manifest import Manifest
+from colsearcher.indexes.ranking import Ranking
+from colsearcher.indexes.records import (
+    DocumentRecord,
+    PageEmbedding,
+    PageRecord,
+    QueryEmbedding,
+    SearchResult,
+    StoredPage,
+)
+from colsearcher.indexes.segment import Segment, box_fractions, sync_folder
+from colsearcher.indexes.view import PageView
+from colsearcher.indexes.writer import Writer, writer_lock
+
+
+class PageIndex:
+    """An index folder, open. Not to be shared between threads: open one per thread.
+
+    Use `PageIndex.create` for a new folder, `PageIndex.open` for one that exists; close it, or use it in a `with`.
+    """
+
+    def __init__(self, folder: Path, db: sqlite3.Connection, manifest: Manifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self._db = db
+        self._view: PageView | None = None
+        self._writer = Writer(db, folder / "segments", manifest.dim)
+
+    @classmethod
+    def create(cls, folder: Path, manifest: Manifest) -> Self:
+        """Make an empty index.
+
+        Raises:
+            UserError: the folder cannot be written or holds an index already.
+        """
+        try:
+            (folder / "segments").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{folder} cannot be made ({error.strerror}); name a folder that you may write.") from None
+        with writer_lock(folder):
+            db = catalog.connect(folder / "catalog.sqlite", create=True)
+            if catalog.has_schema(db):
+                db.close()
+                raise UserError(f"{folder} holds an index already; open it, or name another folder.")
+            catalog.create_schema(db, manifest.rows())
+            sync_folder(folder)
+        return cls(folder, db, manifest)
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Open an index to read or to change it.
+
+        Raises:
+            IndexProblem: there is none, or it was written by another format.
+        """
+        if not cls.exists(folder):
+            raise IndexProblem(f"There is no index at {folder}; make one with `colsearcher index add PATH… --index {folder}`.")
+        db = catalog.connect(folder / "catalog.sqlite")
+        return cls(folder, db, Manifest.from_rows(dict(db.execute("SELECT key, value FROM manifest"))))
+
+    @staticmethod
+    def exists(folder: Path) -> bool:
+        """True where `create` has finished; a folder whose creation was cut short holds no index yet."""
+        path = folder / "catalog.sqlite"
+        if not path.is_file():
+            return False
+        db = catalog.connect(path, create=True)
+        try:
+            return catalog.has_schema(db)
+        finally:
+            db.close()
+
+    def close(self) -> None:
+        self._view = None
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- writing
+
+    @contextmanager
+    def writing(self) -> Iterator[Self]:
+        """Hold the writer's lock; `add`, `remove` and `compact` need it. Sweeps segment files that no batch committed.
+
+        Raises:
+            IndexProblem: another process is writing.
+        """
+        with writer_lock(self.folder):
+            self._writer.sweep()
+            yield self
+
+    def add(self, documents: Iterable[DocumentRecord], pages: Sequence[PageRecord]) -> None:
+        """Store a batch of pages in one transaction. Pages that are stored already are replaced.
+
+        A document becomes live when its last page is stored. Until then an older version of it is what readers see.
+
+        Args:
+            documents: the records of the pages' documents.
+            pages: the batch; pages of one document may come in several batches and in any order.
+        """
+        self._writer.add(documents, pages)
+
+    def remove(self, documents: Sequence[str]) -> int:
+        """Delete documents by id. Returns the number of pages that went.
+
+        Raises:
+            UserError: an id is not in the index; nothing is removed then.
+        """
+        return self._writer.remove(documents)
+
+    def compact(self) -> dict[str, int]:
+        """Rewrite the vectors without gaps into few segments; see `upkeep.compact`."""
+        return upkeep.compact(self._db, self.folder / "segments", self.manifest.dim)
+
+    def stored_pages(self, record: DocumentRecord) -> dict[int, str | None]:
+        """Numbers of the pages stored of exactly this version of a document, each with its problem or None."""
+        rows = self._db.execute(
+            "SELECT page.number, page.problem FROM page JOIN document ON document.id = page.document "
+            "WHERE document.name = ? AND document.sha256 = ?",
+            (record.document, record.sha256),
+        )
+        return dict(rows.fetchall())
+
+    # ---- reading
+
+    def search(
+        self,
+        queries: Sequence[QueryEmbedding],
+        k: int = 5,
+        *,
+        filter: str | None = None,
+        ranking: Ranking = "default",
+    ) -> list[SearchResult]:
+        """Rank the visible pages for each query, by exact MaxSim fused with the lexical score of the page text.
+
+        Args:
+            queries: all of the same dimension as the index; they are scored in one pass over the vectors.
+            k: at most so many hits per query; fewer where fewer pages have vectors or pass the filter.
+            filter: an SQL expression over page columns, applied before scoring; one that matches nothing gives no hits.
+            ranking: "default" fuses meaning and words, "late" is late interaction alone, "words" BM25 alone.
+
+        Raises:
+            UserError: the filter is not SQL, k is not positive, or the index is empty.
+        """
+        if k < 1:
+            raise UserError(f"k is {k}; ask for at least one page.")
+        view = self._current_view()
+        if view.page_count == 0:
+            raise UserError(
+                f"The index at {self.folder} holds no pages; add some with `colsearcher index add PATH… --index {self.folder}`."
+            )
+        allowed = None if filter is None else catalog.matching_pages(self._db, filter)
+        return view.search(self._db, queries, k, allowed, ranking)
+
+    def page(self, document: str, page: int) -> StoredPage:
+        """A stored page by its id.
+
+        Raises:
+            UserError: the index has no such document, or the document no such page.
+        """
+        row = self._db.execute(
+            "SELECT pages.path, pages.sha256, page_text.text, page.word_boxes, pages.width, pages.height, "
+            "pages.word_source, pages.blank, pages.problem, pages.metadata "
+            "FROM pages JOIN page ON page.id = pages.id JOIN page_text ON page_text.rowid = pages.id "
+            "WHERE pages.document = ? AND pages.page = ? ",
+            (document, page),
+        ).fetchone()
+        if row is None:
+            total = self._db.execute("SELECT pages FROM document WHERE name = ?", (document,)).fetchone()
+            if total is None:
+                raise UserError(f"The index has no document «{document}»; `colsearcher index info` lists them.")
+            raise UserError(f"«{document}» has pages 1 to {total[0]}; page {page} is not among those indexed.")
+        path, sha256, text, boxes, width, height, source, blank, problem, metadata = row
+        return StoredPage(
+            document=document,
+            page=page,
+            path=path,
+            sha256=sha256,
+            text=text,
+            word_boxes=box_fractions(np.frombuffer(boxes, dtype="<u2").reshape(-1, 4)),
+            size=(width, height),
+            word_source=source,
+            blank=bool(blank),
+            problem=problem,
+            metadata=json.loads(metadata),
+        )
+
+    def embedding(self, document: str, page: int) -> PageEmbedding:
+        """The stored vectors of a page.
+
+        Raises:
+            UserError: the index has no such page.
+        """
+        self.page(document, page)
+        row = self._db.execute(
+            "SELECT segment, start, rows FROM page WHERE id = (SELECT id FROM pages WHERE document = ? AND page = ?)",
+            (document, page),
+        ).fetchone()
+        if row[2] == 0:
+            empty = np.empty
+            return PageEmbedding(empty((0, self.manifest.dim), np.float16), empty((0, 4), np.float32), empty((0,), bool))
+        file = self._db.execute("SELECT file FROM segment WHERE id = ?", (row[0],)).fetchone()[0]
+        return Segment(self.folder / "segments" / file).page(row[1], row[2])
+
+    def pages(self) -> list[tuple[str, int]]:
+        """(document, page) of every visible page in order."""
+        return self._db.execute("SELECT document, page FROM pages ORDER BY document, page").fetchall()
+
+    def texts(self) -> list[tuple[str, int, str]]:
+        """(document, page, text) of every visible page in order."""
+        return self._db.execute(
+            "SELECT document, page, text FROM pages JOIN page_text ON page_text.rowid = pages.id ORDER BY document, page"
+        ).fetchall()
+
+    def documents(self) -> list[DocumentRecord]:
+        """The documents in order of their ids; of one that is being replaced, the version that readers see."""
+        rows = self._db.execute(
+            "SELECT name, path, sha256, pages, metadata FROM document AS d WHERE live OR NOT EXISTS "
+            "(SELECT 1 FROM document AS o WHERE o.name = d.name AND o.live) ORDER BY name"
+        )
+        return [DocumentRecord(n, p, s, c, json.loads(m)) for n, p, s, c, m in rows]
+
+    def info(self) -> dict[str, object]:
+        """Counts, sizes in bytes, the pages with problems, the manifest."""
+        return upkeep.info(self._db) | {"manifest": self.manifest.rows()}
+
+    def verify(self) -> list[str]:
+        """Read everything back and compare; one sentence per fault, empty when all is well."""
+        return upkeep.verify(self._db, self.folder / "segments")
+
+    def _current_view(self) -> PageView:
+        version = self._db.execute("PRAGMA data_version").fetchone()[0], self._db.total_changes
+        if self._view is None or self._view.version != version:
+            self._view = PageView.load(self._db, self.folder / "segments", version, self._view)
+        return self._view

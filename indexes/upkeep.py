@@ -1,0 +1,130 @@
+"""Keeping an index in order: what it holds, whether every byte is as written, giving back the space of removed pages."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from colsearcher.indexes import catalog
+from colsearcher.indexes.records import PageEmbedding
+from colsearcher.indexes.segment import Segment, file_sha256, write_segment
+from colsearcher.indexes.writer import Writer
+
+SEGMENT_ROWS = 1_000_000
+
+
+def segment_totals(db: sqlite3.Connection) -> tuple[int, int]:
+    return db.execute("SELECT count(*), coalesce(sum(bytes), 0) FROM segment").fetchone()
+
+
+def info(db: sqlite3.Connection) -> dict[str, object]:
+    """Counts, sizes in bytes, and the pages with problems."""
+
+    def one(sql: str) -> int:
+        return db.execute(sql).fetchone()[0]
+
+    segments, size = segment_totals(db)
+    stored, used = one("SELECT coalesce(sum(rows), 0) FROM segment"), one("SELECT coalesce(sum(rows), 0) FROM page")
+    pages = dict(db.execute("SELECT word_source, count(*) FROM pages GROUP BY word_source"))
+    problems = db.execute("SELECT document, page, problem FROM pages WHERE problem IS NOT NULL ORDER BY document, page")
+    return {
+        "documents": one("SELECT count(DISTINCT name) FROM document"),
+        "incomplete_documents": one("SELECT count(*) FROM document WHERE NOT live"),
+        "pages": one("SELECT count(*) FROM pages"),
+        "pages_text": pages.get("text", 0),
+        "pages_ocr": pages.get("ocr", 0),
+        "pages_blank": one("SELECT count(*) FROM pages WHERE blank"),
+        "vectors": used,
+        "vectors_unused": stored - used,
+        "segments": segments,
+        "vector_bytes": size,
+        "catalog_bytes": one("PRAGMA page_count") * one("PRAGMA page_size"),
+        "problems": [{"document": d, "page": p, "reason": r} for d, p, r in problems],
+    }
+
+
+def verify(db: sqlite3.Connection, segments_folder: Path) -> list[str]:
+    """Read everything back: checksums of the segments, SQLite's own check, the pages' ranges.
+
+    Returns:
+        One sentence per fault, empty when all is well.
+    """
+    faults = [f"catalog: {row[0]}" for row in db.execute("PRAGMA integrity_check") if row[0] != "ok"]
+    for segment_id, file, sha256 in db.execute("SELECT id, file, sha256 FROM segment"):
+        path = segments_folder / file
+        if not path.is_file():
+            faults.append(f"segments/{file} is missing; {_owners(db, segment_id)}")
+        elif file_sha256(path) != sha256:
+            faults.append(f"segments/{file} does not have the checksum it was written with; {_owners(db, segment_id)}")
+    end: dict[int, int] = {}
+    total = dict(db.execute("SELECT id, rows FROM segment"))
+    for segment_id, start, rows in db.execute("SELECT segment, start, rows FROM page WHERE rows > 0 ORDER BY segment, start"):
+        if segment_id not in total or start < end.get(segment_id, 0) or start + rows > total[segment_id]:
+            faults.append(f"catalog: a page's rows {start}–{start + rows} do not fit segment {segment_id}")
+        end[segment_id] = start + rows
+    lacking = db.execute(
+        "SELECT count(*) FROM page LEFT JOIN page_text ON page_text.rowid = page.id WHERE page_text.rowid IS NULL"
+    ).fetchone()[0]
+    if lacking:
+        faults.append(f"catalog: {lacking} pages have no text row")
+    return faults
+
+
+def _owners(db: sqlite3.Connection, segment_id: int) -> str:
+    names = [
+        row[0]
+        for row in db.execute(
+            "SELECT DISTINCT name FROM document JOIN page ON page.document = document.id WHERE segment = ? ORDER BY 1",
+            (segment_id,),
+        )
+    ]
+    return f"remove and add again: {', '.join(names)}."
+
+
+def compact(db: sqlite3.Connection, segments_folder: Path, dim: int) -> dict[str, int]:
+    """Rewrite the vectors without gaps into segments of `SEGMENT_ROWS`. Readers go on undisturbed.
+
+    Returns:
+        `segments_before`, `segments_after`, `bytes_before`, `bytes_after`.
+    """
+    writer = Writer(db, segments_folder, dim)
+    before = segment_totals(db)
+    old = dict(db.execute("SELECT id, file FROM segment"))
+    groups = _groups(db)
+    written = [write_segment(segments_folder, _embeddings(segments_folder, old, group), dim) for group in groups]
+    with catalog.transaction(db):
+        for group, segment in zip(groups, written, strict=True):
+            segment_id = writer.insert_segment(segment)
+            start = 0
+            for page_id, _, _, rows in group:
+                db.execute("UPDATE page SET segment = ?, start = ? WHERE id = ?", (segment_id, start, page_id))
+                start += rows
+        db.executemany("DELETE FROM segment WHERE id = ?", [(i,) for i in old])
+        db.execute("INSERT INTO page_text (page_text) VALUES ('optimize')")
+    writer.unlink(old.values())
+    db.execute("VACUUM")
+    after = segment_totals(db)
+    return {
+        "segments_before": before[0],
+        "segments_after": after[0],
+        "bytes_before": before[1],
+        "bytes_after": after[1],
+    }
+
+
+def _groups(db: sqlite3.Connection) -> list[list[tuple[int, int, int, int]]]:
+    """The pages with vectors, (id, segment, start, rows) in the order of storage, cut into future segments."""
+    groups: list[list[tuple[int, int, int, int]]] = []
+    size = SEGMENT_ROWS
+    for page in db.execute("SELECT id, segment, start, rows FROM page WHERE rows > 0 ORDER BY segment, start"):
+        if size + page[3] > SEGMENT_ROWS:
+            groups.append([])
+            size = 0
+        groups[-1].append(page)
+        size += page[3]
+    return groups
+
+
+def _embeddings(folder: Path, files: dict[int, str], group: list[tuple[int, int, int, int]]) -> list[PageEmbedding]:
+    segments = {segment_id: Segment(folder / files[segment_id]) for segment_id in {page[1] for page in group}}
+    return [segments[segment_id].page(start, rows) for _, segment_id, start, rows in group]

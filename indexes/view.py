@@ -1,0 +1,148 @@
+"""What a reader sees of an index at one moment: the page table in memory, the segments memory-mapped, and the ranking."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from colsearcher.indexes import lexical
+from colsearcher.indexes.maxsim import SCAN_SLACK, PageRows, page_maxima, scan
+from colsearcher.indexes.ranking import Ranking, combine
+from colsearcher.indexes.records import Hit, QueryEmbedding, SearchResult
+from colsearcher.indexes.segment import Segment
+
+_PAGES = """
+SELECT pages.id, pages.document, pages.page, page.segment, page.start, page.rows FROM pages JOIN page ON page.id = pages.id
+WHERE page.rows > 0 ORDER BY page.segment, page.start
+"""
+
+
+@dataclass(frozen=True)
+class PageView:
+    """All visible pages that have vectors, in the order of their storage, as parallel arrays of length P.
+
+    `order_P` is each page's place when sorted by (document, page): what breaks ties.
+    """
+
+    version: tuple[int, int]
+    page_count: int
+    ids_P: np.ndarray
+    documents_P: list[str]
+    numbers_P: np.ndarray
+    segment_P: np.ndarray
+    starts_P: np.ndarray
+    rows_P: np.ndarray
+    order_P: np.ndarray
+    segments: Mapping[int, Segment]
+
+    @classmethod
+    def load(cls, db: sqlite3.Connection, folder: Path, version: tuple[int, int], previous: PageView | None) -> Self:
+        """Read the page table and map its segments, keeping those that are mapped already.
+
+        A compaction by another process may remove a segment file between the two steps; the table is then read again.
+        """
+        while True:
+            db.execute("BEGIN")
+            rows = db.execute(_PAGES).fetchall()
+            page_count = db.execute("SELECT count(*) FROM pages").fetchone()[0]
+            files = dict(db.execute("SELECT id, file FROM segment"))
+            db.execute("COMMIT")
+            known = previous.segments if previous else {}
+            try:
+                used = sorted({row[3] for row in rows})
+                segments = {i: known[i] if i in known else Segment(folder / files[i]) for i in used}
+                break
+            except FileNotFoundError:
+                if files == dict(db.execute("SELECT id, file FROM segment")):
+                    raise
+        column = lambda i: np.array([row[i] for row in rows], dtype=np.int64)  # noqa: E731
+        order = np.empty(len(rows), dtype=np.int64)
+        order[sorted(range(len(rows)), key=lambda i: (rows[i][1], rows[i][2]))] = np.arange(len(rows))
+        documents = [row[1] for row in rows]
+        return cls(version, page_count, column(0), documents, column(2), column(3), column(4), column(5), order, segments)
+
+    def search(
+        self,
+        db: sqlite3.Connection,
+        queries: Sequence[QueryEmbedding],
+        k: int,
+        allowed: set[int] | None,
+        ranking: Ranking,
+    ) -> list[SearchResult]:
+        """See `PageIndex.search`; `allowed` are the page ids that passed the filter, None for all."""
+        started = time.perf_counter()
+        chosen = np.arange(len(self.ids_P))
+        if allowed is not None:
+            chosen = np.array([i for i, page in enumerate(self.ids_P.tolist()) if page in allowed], dtype=np.int64)
+        plan = {
+            "engine": "exact",
+            "ranking": ranking,
+            "pages": len(chosen),
+            "vectors": int(self.rows_P[chosen].sum()),
+            "reason": "every page is scored: the index is small enough for an exact scan",
+        }
+        stacked_T_D = np.concatenate([query.vectors for query in queries])
+        maxima_P_T = scan(self._page_rows(chosen), stacked_T_D)
+        scan_ms = (time.perf_counter() - started) * 1000
+        results = []
+        column = 0
+        for query in queries:
+            at = time.perf_counter()
+            own_P_T = maxima_P_T[:, column : column + len(query.vectors)]
+            column += len(query.vectors)
+            hits = self._rank(db, query, k, chosen, own_P_T, ranking)
+            timing = {"scan": round(scan_ms, 2), "rank": round((time.perf_counter() - at) * 1000, 2)}
+            results.append(SearchResult(tuple(hits), plan, timing))
+        return results
+
+    def _rank(
+        self,
+        db: sqlite3.Connection,
+        query: QueryEmbedding,
+        k: int,
+        chosen: np.ndarray,
+        maxima_P_T: np.ndarray,
+        ranking: Ranking,
+    ) -> list[Hit]:
+        if not len(chosen):
+            return []
+        match = lexical.match(db, query.text, self.ids_P[chosen])
+        rough = sum(combine(ranking, query, maxima_P_T, match).values())
+        slack = 2 * SCAN_SLACK * float(np.abs(query.weights).sum())
+        kth = np.partition(rough, -k)[-k] if k < len(rough) else -np.inf
+        near = np.flatnonzero(rough >= kth - slack)
+        exact_P_T = np.stack([page_maxima(self._vectors(chosen[i]), query.vectors) for i in near])
+        parts = combine(ranking, query, exact_P_T, match.rows(near))
+        scores = sum(parts.values())
+        best = np.lexsort((self.order_P[chosen[near]], -scores))[:k]
+        return [
+            Hit(
+                self.documents_P[chosen[near[i]]],
+                int(self.numbers_P[chosen[near[i]]]),
+                float(scores[i]),
+                self._metadata(db, int(self.ids_P[chosen[near[i]]])),
+                {name: float(values[i]) for name, values in parts.items()},
+            )
+            for i in best
+        ]
+
+    def _page_rows(self, chosen: np.ndarray) -> list[PageRows]:
+        groups = []
+        for segment in np.unique(self.segment_P[chosen]):
+            own = chosen[self.segment_P[chosen] == segment]
+            groups.append(PageRows(self.segments[int(segment)].vectors, self.starts_P[own], self.rows_P[own]))
+        return groups
+
+    def _vectors(self, i: int) -> np.ndarray:
+        start = self.starts_P[i]
+        return self.segments[int(self.segment_P[i])].vectors[start : start + self.rows_P[i]]
+
+    def _metadata(self, db: sqlite3.Connection, page_id: int) -> dict[str, object]:
+        return json.loads(db.execute("SELECT metadata FROM pages WHERE id = ?", (page_id,)).fetchone()[0])
