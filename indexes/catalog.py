@@ -22,7 +22,9 @@ CREATE TABLE document (
 CREATE TABLE page (
     id INTEGER PRIMARY KEY, document INTEGER NOT NULL REFERENCES document (id), number INTEGER NOT NULL,
     segment INTEGER REFERENCES segment (id), start INTEGER NOT NULL, rows INTEGER NOT NULL,
-    width REAL NOT NULL, height REAL NOT NULL, word_source TEXT NOT NULL, blank INTEGER NOT NULL, problem TEXT,
+    width REAL NOT NULL, height REAL NOT NULL,
+    word_source TEXT NOT NULL, ocr_reason TEXT, blank INTEGER NOT NULL,
+    problem TEXT,
     word_boxes BLOB NOT NULL, UNIQUE (document, number)
 ) STRICT;
 CREATE INDEX page_segment ON page (segment, start);
@@ -30,13 +32,14 @@ CREATE VIRTUAL TABLE page_text USING fts5 (text, tokenize = 'porter unicode61 re
 -- The pages that a reader sees: those of complete documents, and of a first version that is still being added.
 CREATE VIEW pages AS
     SELECT page.id, document.name AS document, page.number AS page, page.width, page.height, page.word_source,
-           page.blank, page.problem, document.metadata, document.path, document.sha256, document.pages AS document_pages
+           page.ocr_reason, page.blank, page.problem, document.metadata, document.path, document.sha256,
+           document.pages AS document_pages
     FROM page JOIN document ON document.id = page.document
     WHERE document.live OR NOT EXISTS (
         SELECT 1 FROM document AS other WHERE other.name = document.name AND other.live);
 """
 
-FILTER_COLUMNS = ("document", "page", "width", "height", "word_source", "blank", "metadata", "document_pages")
+FILTER_COLUMNS = ("document", "page", "width", "height", "word_source", "ocr_reason", "blank", "metadata", "document_pages")
 
 
 def connect(path: Path, *, create: bool = False) -> sqlite3.Connection:

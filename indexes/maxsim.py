@@ -11,9 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 BLOCK_ROWS = 32_768
 # Blocked float32 sums of 384 products in [-1, 1] differ from one another by less than this per unit of weight.
@@ -31,6 +34,8 @@ class PageRows:
 
 def page_maxima(vectors_N_D: np.ndarray, query_T_D: np.ndarray) -> np.ndarray:
     """(T,) float32, the best inner product of each query vector on one page of n >= 1 vectors."""
+    import torch
+
     return _similarities(vectors_N_D, torch.from_numpy(query_T_D)).amax(0).numpy()
 
 
@@ -59,6 +64,8 @@ def scan(segments: Sequence[PageRows], query_T_D: np.ndarray) -> np.ndarray:
     Returns:
         (pages of all segments in order, T) float32.
     """
+    import torch
+
     query = torch.from_numpy(query_T_D)
     blocks = [
         np.maximum.reduceat(_similarities(rows, query).numpy(), offsets, axis=0)
@@ -69,6 +76,8 @@ def scan(segments: Sequence[PageRows], query_T_D: np.ndarray) -> np.ndarray:
 
 
 def _similarities(vectors_N_D: np.ndarray, query_T_D: torch.Tensor) -> torch.Tensor:
+    import torch
+
     return torch.from_numpy(vectors_N_D).to(torch.float32) @ query_T_D.T
 
 

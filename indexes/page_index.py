@@ -184,7 +184,7 @@ class PageIndex:
         """
         row = self._db.execute(
             "SELECT pages.path, pages.sha256, page_text.text, page.word_boxes, pages.width, pages.height, "
-            "pages.word_source, pages.blank, pages.problem, pages.metadata "
+            "pages.word_source, pages.ocr_reason, pages.blank, pages.problem, pages.metadata "
             "FROM pages JOIN page ON page.id = pages.id JOIN page_text ON page_text.rowid = pages.id "
             "WHERE pages.document = ? AND pages.page = ? ",
             (document, page),
@@ -194,7 +194,7 @@ class PageIndex:
             if total is None:
                 raise UserError(f"The index has no document «{document}»; `colsearcher index info` lists them.")
             raise UserError(f"«{document}» has pages 1 to {total[0]}; page {page} is not among those indexed.")
-        path, sha256, text, boxes, width, height, source, blank, problem, metadata = row
+        path, sha256, text, boxes, width, height, source, ocr_reason, blank, problem, metadata = row
         return StoredPage(
             document=document,
             page=page,
@@ -204,6 +204,7 @@ class PageIndex:
             word_boxes=box_fractions(np.frombuffer(boxes, dtype="<u2").reshape(-1, 4)),
             size=(width, height),
             word_source=source,
+            ocr_reason=ocr_reason,
             blank=bool(blank),
             problem=problem,
             metadata=json.loads(metadata),

@@ -56,6 +56,7 @@ class PageRecord:
         word_boxes: (words, 4) float, one box per word of `text`, in fractions of the page.
         size: width and height in points.
         word_source: "text", "ocr" or "none".
+        ocr_reason: why the page was given to OCR, else None.
         blank: nothing is on the page.
         problem: why the page could not be read, else None; such a page holds no vectors and is never a hit.
     """
@@ -67,6 +68,7 @@ class PageRecord:
     word_boxes: np.ndarray
     size: tuple[float, float]
     word_source: str
+    ocr_reason: str | None = None
     blank: bool = False
     problem: str | None = None
 
@@ -83,6 +85,7 @@ class StoredPage:
     word_boxes: np.ndarray
     size: tuple[float, float]
     word_source: str
+    ocr_reason: str | None
     blank: bool
     problem: str | None
     metadata: Mapping[str, object]

@@ -60,7 +60,7 @@ def write_segment(folder: Path, embeddings: Sequence[PageEmbedding], dim: int) -
     digest = hashlib.sha256()
     size = 0
     with (folder / name).open("wb") as file:
-        blocks = [_HEADER.pack(_MAGIC, 1, dim, rows).ljust(_HEADER_BYTES, b"\0")]
+        blocks: list[bytes | memoryview] = [_HEADER.pack(_MAGIC, 1, dim, rows).ljust(_HEADER_BYTES, b"\0")]
         blocks += [np.ascontiguousarray(e.vectors, dtype="<f2").data.cast("B") for e in embeddings if len(e.vectors)]
         blocks += [np.ascontiguousarray(box_codes(e.boxes)).data.cast("B") for e in embeddings if len(e.vectors)]
         blocks += [np.ascontiguousarray(e.special, dtype="u1").data.cast("B") for e in embeddings if len(e.vectors)]

@@ -32,7 +32,10 @@ def info(db: sqlite3.Connection) -> dict[str, object]:
         "incomplete_documents": one("SELECT count(*) FROM document WHERE NOT live"),
         "pages": one("SELECT count(*) FROM pages"),
         "pages_text": pages.get("text", 0),
-        "pages_ocr": pages.get("ocr", 0),
+        "pages_ocr": one("SELECT count(*) FROM pages WHERE ocr_reason IS NOT NULL"),
+        "ocr_reasons": dict(
+            db.execute("SELECT ocr_reason, count(*) FROM pages WHERE ocr_reason IS NOT NULL GROUP BY ocr_reason")
+        ),
         "pages_blank": one("SELECT count(*) FROM pages WHERE blank"),
         "vectors": used,
         "vectors_unused": stored - used,

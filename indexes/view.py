@@ -114,13 +114,13 @@ class PageView:
         if not len(chosen):
             return []
         match = lexical.match(db, query.text, self.ids_P[chosen])
-        rough = sum(combine(ranking, query, maxima_P_T, match).values())
+        rough = np.sum(list(combine(ranking, query, maxima_P_T, match).values()), axis=0)
         slack = 2 * SCAN_SLACK * float(np.abs(query.weights).sum())
         kth = np.partition(rough, -k)[-k] if k < len(rough) else -np.inf
         near = np.flatnonzero(rough >= kth - slack)
         exact_P_T = np.stack([page_maxima(self._vectors(chosen[i]), query.vectors) for i in near])
         parts = combine(ranking, query, exact_P_T, match.rows(near))
-        scores = sum(parts.values())
+        scores = np.sum(list(parts.values()), axis=0)
         best = np.lexsort((self.order_P[chosen[near]], -scores))[:k]
         return [
             Hit(

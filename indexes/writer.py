@@ -106,7 +106,7 @@ class Writer:
             self._db.execute("DELETE FROM page WHERE id = ?", old)
         rows = len(page.embedding.vectors)
         page_id = self._db.execute(
-            "INSERT INTO page VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO page VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 document_id,
                 page.page,
@@ -115,6 +115,7 @@ class Writer:
                 rows,
                 *page.size,
                 page.word_source,
+                page.ocr_reason,
                 int(page.blank),
                 page.problem,
                 box_codes(page.word_boxes).tobytes(),

@@ -1,0 +1,106 @@
+"""`colsearcher`: the command line. Knows the commands by name and turns errors into one sentence and an exit code.
+
+Exit codes: 0 ok, 2 the input is wrong (one sentence and the fix), 1 our fault (a traceback), 130 interrupted. A command is
+imported when it is called, so that `--help` answers at once; the table below is the composition root, the one place of the
+agent room that may name modules of `training`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from colsearcher.agent.flags import parse
+from colsearcher.indexes.errors import UserError
+
+
+@dataclass(frozen=True)
+class Command:
+    """Where a command lives (`module:Class`) and what it is for. The class is a configuration with `run() -> None`."""
+
+    target: str
+    summary: str
+
+
+COMMANDS: dict[str, Command] = {
+    "demo": Command("colsearcher.agent.commands.demo:Demo", "index a sample corpus and ask it three questions"),
+    "plan": Command("colsearcher.agent.commands.plan:Plan", "say what indexing would read, take and cost, before it runs"),
+    "index add": Command("colsearcher.agent.commands.index:Add", "index PDFs, images and folders of them"),
+    "index rm": Command("colsearcher.agent.commands.index:Remove", "remove documents"),
+    "index info": Command("colsearcher.agent.commands.index:Info", "what the index holds and what made it"),
+    "index verify": Command("colsearcher.agent.commands.index:Verify", "check every stored byte"),
+    "index compact": Command("colsearcher.agent.commands.index:Compact", "give back the space of removed pages"),
+    "search": Command("colsearcher.agent.commands.search:Search", "rank the pages for a question"),
+    "look": Command("colsearcher.agent.commands.look:Look", "draw a page, a box on it, or why a question found it"),
+    "ask": Command("colsearcher.agent.commands.ask:Ask", "let the agent search and answer, with cited pages"),
+    "eval retrieval": Command(
+        "colsearcher.training.commands:EvalRetrieval", "score the ranking, and three baselines, on questions"
+    ),
+    "bench search": Command("colsearcher.training.commands:BenchSearch", "time the exact scan beside torch and numpy"),
+    "doctor": Command("colsearcher.agent.commands.doctor:Doctor", "check this installation; a fix for each fault"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line. Returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(words)
+    except UserError as error:
+        sys.stderr.write(f"colsearcher: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("\ncolsearcher: interrupted; what was committed is kept, the same command goes on from there.\n")
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+
+
+def _dispatch(words: Sequence[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        sys.stdout.write(overview())
+        return 0
+    if words[0] in ("-V", "--version"):
+        from importlib.metadata import version
+
+        sys.stdout.write(f"colsearcher {version('colsearcher')}\n")
+        return 0
+    name, rest = _command(words)
+    module, _, cls = COMMANDS[name].target.partition(":")
+    config = parse(getattr(importlib.import_module(module), cls), rest, f"colsearcher {name}")
+    return config.run() or 0
+
+
+def _command(words: Sequence[str]) -> tuple[str, Sequence[str]]:
+    for n in (2, 1):
+        if " ".join(words[:n]) in COMMANDS:
+            return " ".join(words[:n]), words[n:]
+    group = [name for name in COMMANDS if name.startswith(f"{words[0]} ")]
+    if group:
+        if len(words) > 1 and words[1] in ("-h", "--help"):
+            sys.stdout.write(overview(group))
+            raise SystemExit(0)
+        raise UserError(f"«{words[0]}» needs a verb: {', '.join(f'`colsearcher {name}`' for name in group)}.")
+    raise UserError(f"There is no command «{words[0]}»; `colsearcher --help` lists them.")
+
+
+def overview(names: Sequence[str] = tuple(COMMANDS)) -> str:
+    """The help page: each command on a line."""
+    width = max(len(name) for name in names) + 2
+    lines = [f"  {name:<{width}}{COMMANDS[name].summary}" for name in names]
+    return "\n".join(
+        [
+            "Ask questions of a pile of PDFs that are looked at, not parsed.",
+            "",
+            "usage: colsearcher COMMAND …      (`colsearcher COMMAND --help` for its options)",
+            "",
+            *lines,
+            "",
+            "start here:  colsearcher index add REPORTS/ --index my-index",
+            '             colsearcher ask "What was the margin in 2025?" --index my-index',
+            "",
+        ]
+    )

@@ -1,0 +1,163 @@
+"""`colsearcher index add | rm | info | verify | compact`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from colsearcher.agent.flags import argument, option
+from colsearcher.agent.terminal import ProgressLine, duration, show, show_json, size, tell
+from colsearcher.indexes.errors import UserError
+
+
+@dataclass(frozen=True)
+class Add:
+    """Index PDFs, images and folders of them. Run it again to go on after a stop, or to bring the index up to date:
+    unchanged files cost nothing, changed files replace their pages. Files that cannot be read are named, with the reason,
+    and never stop the run."""
+
+    paths: tuple[Path, ...] = argument("PDF files, images, or folders of them")
+    index: Path = option("the index folder; made if it does not exist", metavar="DIR")
+    embedder: str = option("what turns pages into vectors", default="minilm")
+    renderer: Literal["pdfium", "poppler"] = option("what draws the pages", default="pdfium")
+    ocr: Literal["auto", "never", "always"] = option("read words off the picture: where a page has none", default="auto")
+    page_seconds: float = option("give a page up after so long", default=60.0)
+    retry: bool = option("read pages again that could not be read before", default=False)
+    json: bool = option("print one JSON document", default=False)
+
+    def run(self) -> int:
+        from colsearcher.retrieval.corpus import find_sources
+        from colsearcher.retrieval.embedder import load_embedder
+        from colsearcher.retrieval.indexing import Progress, add_documents, missing_work, open_or_create
+        from colsearcher.retrieval.reading import ReadSettings
+        from colsearcher.retrieval.survey import OCR_UNITS, survey
+
+        settings = ReadSettings(renderer=self.renderer, ocr=self.ocr, page_seconds=self.page_seconds)
+        sources = find_sources(self.paths)
+        if not sources.files:
+            raise UserError(f"There is no PDF and no image in {', '.join(map(str, self.paths))}; name a folder that has some.")
+        embedder = load_embedder(self.embedder)
+        tell(f"embedder {embedder.name} on {embedder.device}")
+        with open_or_create(self.index, embedder, settings) as index:
+            tell(f"looking through {len(sources.files):,} files")
+            work = missing_work(index, sources, retry=self.retry)
+            found = survey(work.to_read, settings, skip=work.stored)
+            if found.pages:
+                tell(f"{found.pages:,} pages to index, {found.pages_ocr:,} of them by OCR")
+            with ProgressLine("indexing", found.pages, found.pages + OCR_UNITS * found.pages_ocr) as line:
+
+                def on_progress(p: Progress) -> None:
+                    line.update(p.pages_read, p.pages_read + OCR_UNITS * p.ocr_read, p.document)
+
+                report = add_documents(index, embedder, sources, settings, retry=self.retry, on_progress=on_progress)
+            info = index.info()
+        for name in report.documents_recovered:
+            tell(f"  repaired: {name} is damaged; what could be read of it was")
+        for problem in report.problems:
+            tell(f"  not read: {problem}")
+        if self.json:
+            problems = [{"document": p.document, "page": p.page, "reason": p.reason} for p in report.problems]
+            show_json({**asdict(report), "problems": problems, "index": info})
+            return 0
+        show(
+            f"{report.pages_added:,} pages added in {duration(report.seconds)} "
+            f"({report.pages_ocr:,} by OCR), {report.pages_unchanged:,} unchanged, {len(report.problems)} problems; "
+            f"{self.index} holds {info['pages']:,} pages of {info['documents']:,} documents"
+        )
+        return 0
+
+
+@dataclass(frozen=True)
+class Remove:
+    """Remove documents by id. Their space comes back with `colsearcher index compact`."""
+
+    documents: tuple[str, ...] = argument("document ids, as `colsearcher index info` lists them")
+    index: Path = option("the index folder", metavar="DIR")
+    json: bool = option("print one JSON document", default=False)
+
+    def run(self) -> int:
+        from colsearcher.indexes.page_index import PageIndex
+
+        with PageIndex.open(self.index) as index, index.writing():
+            pages = index.remove(self.documents)
+        if self.json:
+            show_json({"documents_removed": len(self.documents), "pages_removed": pages})
+        else:
+            show(f"removed {len(self.documents)} documents, {pages} pages")
+        return 0
+
+
+@dataclass(frozen=True)
+class Info:
+    """What the index holds and what made it."""
+
+    index: Path = option("the index folder", metavar="DIR")
+    json: bool = option("print one JSON document", default=False)
+
+    def run(self) -> int:
+        from colsearcher.indexes.page_index import PageIndex
+
+        with PageIndex.open(self.index) as index:
+            info, documents = index.info(), index.documents()
+        if self.json:
+            listed = [
+                {"document": d.document, "pages": d.pages, "path": d.path, "metadata": dict(d.metadata)} for d in documents
+            ]
+            show_json({**info, "document_list": listed})
+            return 0
+        for name, value in info.items():
+            if name == "manifest":
+                continue
+            if name == "problems":
+                value = len(value)  # type: ignore[arg-type]
+            shown = size(value) if name.endswith("bytes") else f"{value:,}" if isinstance(value, int) else value  # type: ignore[arg-type]
+            show(f"{name:<22}{shown}")
+        for name, value in info["manifest"].items():  # type: ignore[attr-defined]
+            show(f"{name:<22}{value}")
+        for document in documents:
+            show(f"  {document.document}  {document.pages} pages")
+        for problem in info["problems"]:  # type: ignore[attr-defined]
+            show(f"  not read: {problem['document']} page {problem['page']}: {problem['reason']}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Read everything back: checksums of the vectors, SQLite's own check. Exit 1 if there is a fault."""
+
+    index: Path = option("the index folder", metavar="DIR")
+    json: bool = option("print one JSON document", default=False)
+
+    def run(self) -> int:
+        from colsearcher.indexes.page_index import PageIndex
+
+        with PageIndex.open(self.index) as index:
+            faults, pages = index.verify(), len(index.pages())
+        if self.json:
+            show_json({"ok": not faults, "faults": faults, "pages": pages})
+        else:
+            show("\n".join(faults) if faults else f"every byte of {pages:,} pages is as it was written")
+        return 1 if faults else 0
+
+
+@dataclass(frozen=True)
+class Compact:
+    """Give back the space of removed and replaced pages. Searches may go on meanwhile."""
+
+    index: Path = option("the index folder", metavar="DIR")
+    json: bool = option("print one JSON document", default=False)
+
+    def run(self) -> int:
+        from colsearcher.indexes.page_index import PageIndex
+
+        with PageIndex.open(self.index) as index, index.writing():
+            report = index.compact()
+        if self.json:
+            show_json(report)
+        else:
+            show(
+                f"{report['segments_before']} segments, {size(report['bytes_before'])} -> "
+                f"{report['segments_after']} segments, {size(report['bytes_after'])}"
+            )
+        return 0

@@ -1,0 +1,60 @@
+"""`colsearcher search`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from colsearcher.agent.flags import argument, option
+from colsearcher.agent.terminal import show, show_json
+
+
+@dataclass(frozen=True)
+class Search:
+    """Rank the pages for a question."""
+
+    question: str = argument("what to look for, in words")
+    index: Path = option("the index folder", metavar="DIR")
+    k: int = option("how many pages", default=5, short="-k", metavar="N")
+    filter: str | None = option(
+        "an SQL expression over page columns, such as \"document LIKE 'report%%' AND page < 9\"", default=None, metavar="SQL"
+    )
+    ranking: Literal["default", "late", "words"] = option(
+        "default: meaning and words; late: late interaction alone; words: BM25 alone", default="default"
+    )
+    embedder: str | None = option("insist on this embedder", default=None)
+    json: bool = option("print one JSON document", default=False)
+
+    def run(self) -> int:
+        from colsearcher.retrieval.searcher import Searcher
+
+        with Searcher.open(self.index, self.embedder) as searcher:
+            result = searcher.search([self.question], self.k, filter=self.filter, ranking=self.ranking)[0]
+            places = {
+                str(hit.address): [str(e.address) for e in searcher.evidence(self.question, hit.address, 3)]
+                for hit in result.hits
+            }
+            texts = {str(hit.address): searcher.index.page(hit.document, hit.page).text for hit in result.hits}
+        if self.json:
+            hits = [
+                {
+                    "document": hit.document,
+                    "page": hit.page,
+                    "score": round(hit.score, 6),
+                    "address": str(hit.address),
+                    "parts": {name: round(value, 6) for name, value in hit.parts.items()},
+                    "evidence": places[str(hit.address)],
+                    "metadata": dict(hit.metadata),
+                }
+                for hit in result.hits
+            ]
+            show_json({"query": self.question, "hits": hits, "plan": dict(result.plan), "timing_ms": dict(result.timing_ms)})
+            return 0
+        for hit in result.hits:
+            parts = " + ".join(f"{name} {value:.3f}" for name, value in hit.parts.items())
+            show(f"{hit.score:.3f}  {hit.address}   ({parts})")
+            show(f"       {texts[str(hit.address)][:110]}")
+        if not result.hits:
+            show("no page matches" + (f" the filter «{self.filter}»" if self.filter else ""))
+        return 0

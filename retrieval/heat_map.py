@@ -1,0 +1,107 @@
+"""Why this page: how well each place on it matches the query, and the picture of that.
+
+The relevance of a vector is its best weighted similarity over the query's vectors (the maximum over tokens), so a heat map of
+the whole query shows every place that any of its words matched. Works on any `PageEmbedding` with boxes, whatever made it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+from colsearcher.indexes.address import Address
+from colsearcher.indexes.records import PageEmbedding, QueryEmbedding
+
+# Yellow to red, the colours of a marker pen: the page's own ink stays readable beneath.
+_COLD, _HOT = np.array([255, 221, 64], dtype=np.float32), np.array([226, 32, 28], dtype=np.float32)
+_MAX_ALPHA = 150
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A place that a query token matched best: its address with box, the token, the similarity."""
+
+    address: Address
+    token: str
+    similarity: float
+
+
+def relevance(page: PageEmbedding, query: QueryEmbedding) -> np.ndarray:
+    """(n,) float32 in [0, 1]: the place's weighted best similarity, from the page's median (0) to its best place (1).
+
+    Special tokens, which stand nowhere, get 0.
+    """
+    similarities_N_T = page.vectors.astype(np.float32) @ query.vectors.T
+    values = (similarities_N_T * (query.weights / query.weights.max())).max(1)
+    values = np.where(page.special, -np.inf, values)
+    seen = values[np.isfinite(values)]
+    if not len(seen):
+        return np.zeros(len(values), dtype=np.float32)
+    low, high = float(np.median(seen)), float(seen.max())
+    if high <= low:
+        return np.isfinite(values).astype(np.float32)
+    return np.clip((np.where(np.isfinite(values), values, low) - low) / (high - low), 0, 1).astype(np.float32)
+
+
+def evidence(address: Address, page: PageEmbedding, query: QueryEmbedding, count: int = 5) -> list[Evidence]:
+    """The best place of each query token, the heaviest contributions first, at most `count` different places."""
+    placed = np.flatnonzero(~page.special)
+    if not len(placed):
+        return []
+    similarities_T_N = query.vectors @ page.vectors[placed].astype(np.float32).T
+    best_T = similarities_T_N.argmax(1)
+    found: dict[tuple[float, ...], Evidence] = {}
+    for t in np.argsort(-similarities_T_N.max(1) * query.weights, kind="stable"):
+        if query.weights[t] <= 0:
+            continue
+        box = tuple(round(float(v), 4) for v in page.boxes[placed[best_T[t]]])
+        place = Address(address.document, address.page, box)  # type: ignore[arg-type]
+        found.setdefault(box, Evidence(place, query.tokens[t], float(similarities_T_N[t, best_T[t]])))
+    return list(found.values())[:count]
+
+
+def draw_heat_map(image: Image.Image, page: PageEmbedding, query: QueryEmbedding) -> Image.Image:
+    """The page with relevance as colour over its places and the best place of each query token framed.
+
+    Args:
+        image: the page as it is shown, any size.
+    """
+    scale = min(1.0, 800 / max(image.size))
+    grid = np.zeros((max(1, round(image.height * scale)), max(1, round(image.width * scale))), dtype=np.float32)
+    values = relevance(page, query)
+    for value, (x0, y0, x1, y1) in zip(values, page.boxes, strict=True):
+        if value > 0:
+            rows = slice(int(y0 * grid.shape[0]), max(int(np.ceil(y1 * grid.shape[0])), int(y0 * grid.shape[0]) + 1))
+            columns = slice(int(x0 * grid.shape[1]), max(int(np.ceil(x1 * grid.shape[1])), int(x0 * grid.shape[1]) + 1))
+            grid[rows, columns] = np.maximum(grid[rows, columns], value)
+    # Squaring keeps the middling matches, which every page is full of, from hiding the strong ones.
+    heat = Image.fromarray((grid**2 * 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(max(grid.shape) / 300))
+    heat_H_W = np.asarray(heat.resize(image.size, Image.Resampling.BILINEAR), dtype=np.float32)[..., None] / 255
+    alpha = heat_H_W * _MAX_ALPHA / 255
+    colour = _COLD + (_HOT - _COLD) * heat_H_W
+    pixels = np.asarray(image.convert("RGB"), dtype=np.float32) * (1 - alpha) + colour * alpha
+    drawn = Image.fromarray(pixels.round().astype(np.uint8))
+    draw = ImageDraw.Draw(drawn)
+    line = max(2, max(image.size) // 700)
+    for place in evidence(Address("page", 1), page, query):
+        x0, y0, x1, y1 = place.address.box or (0, 0, 1, 1)
+        frame = (
+            x0 * image.width - line,
+            y0 * image.height - line,
+            x1 * image.width + line,
+            y1 * image.height + line,
+        )
+        draw.rectangle(frame, outline=(200, 16, 16), width=line)
+    return drawn
+
+
+def crop(image: Image.Image, address: Address) -> Image.Image:
+    """The part of the page's picture that an address with a box names; the whole page without one."""
+    if address.box is None:
+        return image
+    x0, y0, x1, y1 = address.box
+    left, top = int(x0 * image.width), int(y0 * image.height)
+    right, bottom = max(left + 1, round(x1 * image.width)), max(top + 1, round(y1 * image.height))
+    return image.crop((left, top, right, bottom))

@@ -1,0 +1,236 @@
+"""From files to an index: read, embed, store, batch by batch, so that a kill loses at most the batch in hand.
+
+Unchanged files (by content hash) cost a hash and nothing else; a changed file's old pages stay visible until all of its new
+ones are stored; a run that was cut short goes on with the pages it lacks. Reading (in worker processes) goes on while a
+batch is embedded.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from colsearcher.indexes.errors import FileProblem, IndexProblem
+from colsearcher.indexes.manifest import Manifest
+from colsearcher.indexes.page_index import PageIndex
+from colsearcher.indexes.records import DocumentRecord, PageEmbedding, PageRecord
+from colsearcher.retrieval.corpus import ReadProblem, Source, Sources, content_hash
+from colsearcher.retrieval.embedder import PageEmbedder
+from colsearcher.retrieval.ocr import OcrEngine
+from colsearcher.retrieval.page import Page
+from colsearcher.retrieval.reading import DocumentInfo, ReadSettings, read_documents
+
+BATCH_PAGES = 32
+BATCH_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an indexing run is, after each committed batch and each page read.
+
+    Attributes:
+        document: the one being read.
+        pages_read, pages_stored: of this run.
+        ocr_read: pages among `pages_read` that needed OCR.
+        ocr_reason: for the page just read, else None.
+    """
+
+    document: str
+    pages_read: int
+    pages_stored: int
+    ocr_read: int
+
+
+@dataclass
+class IndexReport:
+    """What a run did. `problems` names every file and page that could not be read, with its reason."""
+
+    documents_added: int = 0
+    documents_replaced: int = 0
+    documents_unchanged: int = 0
+    documents_recovered: list[str] = field(default_factory=list)
+    pages_added: int = 0
+    pages_ocr: int = 0
+    pages_unchanged: int = 0
+    files_ignored: int = 0
+    problems: list[ReadProblem] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Work:
+    """What an index lacks of some sources: the files to read, their records, and the pages of them that are stored."""
+
+    to_read: tuple[Source, ...]
+    hashes: dict[str, str]
+    stored: dict[str, frozenset[int]]
+    unchanged: tuple[DocumentRecord, ...]
+    problems: tuple[ReadProblem, ...]
+
+
+def open_or_create(folder: Path, embedder: PageEmbedder, settings: ReadSettings) -> PageIndex:
+    """The index at a folder, made if there is none.
+
+    Raises:
+        IndexProblem: it was made by another embedder, renderer or OCR setting.
+    """
+    if not PageIndex.exists(folder):
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        ocr_model = "" if settings.ocr == "never" else OcrEngine.name
+        made = Manifest(embedder.name, embedder.revision, embedder.dim, settings.renderer, settings.ocr, ocr_model, now)
+        return PageIndex.create(folder, made)
+    index = PageIndex.open(folder)
+    manifest = index.manifest
+    manifest.require_embedder(embedder.name, embedder.revision)
+    for option, wanted, made_with in (("renderer", settings.renderer, manifest.renderer), ("ocr", settings.ocr, manifest.ocr)):
+        if wanted != made_with:
+            raise IndexProblem(
+                f"The index at {folder} was made with --{option} {made_with}, not {wanted}; "
+                f"leave the option out, or make a second index in another folder."
+            )
+    return index
+
+
+def missing_work(index: PageIndex | None, sources: Sources, *, retry: bool = False) -> Work:
+    """Compare the sources with what an index (None: an empty one) holds.
+
+    Args:
+        retry: read pages again that were stored with a problem.
+    """
+    live = {record.document: record for record in index.documents()} if index else {}
+    to_read, hashes, stored, unchanged, problems = [], {}, {}, [], list(sources.problems)
+    for source in sources:
+        try:
+            sha256 = content_hash(source.path)
+        except FileProblem as problem:
+            problems.append(ReadProblem(source.document, None, str(problem)))
+            continue
+        known = live.get(source.document)
+        record = DocumentRecord(source.document, str(source.path), sha256, known.pages if known else 0)
+        pages = index.stored_pages(record) if index else {}
+        kept = frozenset(number for number, problem in pages.items() if not (retry and problem))
+        if known and known.sha256 == sha256 and len(kept) == known.pages:
+            unchanged.append(DocumentRecord(source.document, str(source.path), sha256, known.pages, known.metadata))
+            continue
+        to_read.append(source)
+        hashes[source.document] = sha256
+        stored[source.document] = kept
+    return Work(tuple(to_read), hashes, stored, tuple(unchanged), tuple(problems))
+
+
+def add_documents(
+    index: PageIndex,
+    embedder: PageEmbedder,
+    sources: Sources,
+    settings: ReadSettings,
+    *,
+    retry: bool = False,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> IndexReport:
+    """Bring an index up to date with files. Files that cannot be read are reported and never stop the run.
+
+    Documents that are in the index but not among the sources stay (`PageIndex.remove` removes them).
+    """
+    started = time.monotonic()
+    with index.writing():
+        work = missing_work(index, sources, retry=retry)
+        run = _Run(index, embedder, work, on_progress)
+        moved = {record.document: record.path for record in index.documents()}
+        index.add([record for record in work.unchanged if moved[record.document] != record.path], [])
+        for record in read_documents(work.to_read, settings, skip=work.stored):
+            run.take(record)
+        run.commit()
+    report = run.report
+    report.files_ignored = sources.ignored
+    report.documents_unchanged = len(work.unchanged)
+    report.pages_unchanged = sum(record.pages for record in work.unchanged)
+    report.seconds = time.monotonic() - started
+    return report
+
+
+class _Run:
+    def __init__(self, index: PageIndex, embedder: PageEmbedder, work: Work, on_progress: Callable[[Progress], None]) -> None:
+        self._index = index
+        self._embedder = embedder
+        self._work = work
+        self._on_progress = on_progress
+        self._paths = {source.document: str(source.path) for source in work.to_read}
+        self._old = {record.document: record.sha256 for record in index.documents()}
+        self._records: dict[str, DocumentRecord] = {}
+        self._pending: list[Page | ReadProblem] = []
+        self._since = time.monotonic()
+        self._read = 0
+        self.report = IndexReport(problems=list(work.problems))
+
+    def take(self, record: DocumentInfo | Page | ReadProblem) -> None:
+        if isinstance(record, DocumentInfo):
+            self._document(record)
+            return
+        if isinstance(record, ReadProblem):
+            self.report.problems.append(record)
+            if record.page is None:
+                return
+        elif record.ocr_reason:
+            self.report.pages_ocr += 1
+        self._read += 1
+        self._pending.append(record)
+        self._tell(record.document)
+        if len(self._pending) >= BATCH_PAGES or time.monotonic() - self._since > BATCH_SECONDS:
+            self.commit()
+
+    def commit(self) -> None:
+        """Embed and store what has been read. On return it is on the disk."""
+        pages = [page for page in self._pending if isinstance(page, Page)]
+        embeddings = iter(self._embedder.embed_pages(pages)) if pages else iter(())
+        records = [
+            page_record(page, next(embeddings)) if isinstance(page, Page) else _problem_record(page, self._embedder.dim)
+            for page in self._pending
+        ]
+        self._index.add([self._records[name] for name in {record.document: None for record in records}], records)
+        self.report.pages_added += len(records)
+        if records:
+            self._tell(records[-1].document)
+        self._pending = []
+        self._since = time.monotonic()
+
+    def _document(self, info: DocumentInfo) -> None:
+        sha256 = self._work.hashes[info.document]
+        self._records[info.document] = DocumentRecord(
+            info.document, self._paths[info.document], sha256, info.pages, info.metadata
+        )
+        if info.recovered:
+            self.report.documents_recovered.append(info.document)
+        if self._old.get(info.document, sha256) != sha256:
+            self.report.documents_replaced += 1
+        else:
+            self.report.documents_added += 1
+
+    def _tell(self, document: str) -> None:
+        self._on_progress(Progress(document, self._read, self.report.pages_added, self.report.pages_ocr))
+
+
+def page_record(page: Page, embedding: PageEmbedding) -> PageRecord:
+    """A page and its vectors as the index stores them."""
+    boxes = np.array([word.box for word in page.words], dtype=np.float32).reshape(-1, 4)
+    return PageRecord(
+        page.document,
+        page.number,
+        embedding,
+        page.text,
+        boxes,
+        page.size,
+        page.word_source,
+        page.ocr_reason,
+        page.blank,
+    )
+
+
+def _problem_record(problem: ReadProblem, dim: int) -> PageRecord:
+    nothing = PageEmbedding(np.empty((0, dim), np.float32), np.empty((0, 4), np.float32), np.empty(0, bool))
+    assert problem.page is not None
+    return PageRecord(problem.document, problem.page, nothing, "", np.empty((0, 4)), (0.0, 0.0), "none", problem=problem.reason)

@@ -1,0 +1,101 @@
+"""Ask an index in words: the embedder that made it turns the question into vectors, the index ranks the pages."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from PIL import Image
+
+from colsearcher.indexes.address import Address
+from colsearcher.indexes.errors import FileProblem
+from colsearcher.indexes.page_index import PageIndex
+from colsearcher.indexes.ranking import Ranking
+from colsearcher.indexes.records import SearchResult
+from colsearcher.retrieval.corpus import IMAGE_SUFFIXES, content_hash
+from colsearcher.retrieval.embedder import PageEmbedder, load_embedder
+from colsearcher.retrieval.heat_map import Evidence, crop, draw_heat_map, evidence
+from colsearcher.retrieval.page import PageImage
+from colsearcher.retrieval.render import draw
+
+PICTURE_SIDE = 1600
+
+
+@dataclass(frozen=True)
+class Searcher:
+    """An index with the embedder that made it. Close the index when done, or use `Searcher.open` in a `with`."""
+
+    index: PageIndex
+    embedder: PageEmbedder
+
+    @classmethod
+    def open(cls, folder: Path, embedder: str | None = None) -> Self:
+        """Open an index and load its embedder.
+
+        Args:
+            embedder: name of the embedder, None for the one that the manifest names.
+
+        Raises:
+            IndexProblem: there is no index, or another embedder or revision made it.
+            ModelProblem: the embedder's weights are missing.
+        """
+        index = PageIndex.open(folder)
+        if embedder is not None:
+            index.manifest.require_embedder(embedder, index.manifest.revision)
+        loaded = load_embedder(index.manifest.embedder)
+        index.manifest.require_embedder(loaded.name, loaded.revision)
+        return cls(index, loaded)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.index.close()
+
+    def search(
+        self, questions: Sequence[str], k: int = 5, *, filter: str | None = None, ranking: Ranking = "default"
+    ) -> list[SearchResult]:
+        """Rank the pages for each question; see `PageIndex.search`."""
+        started = time.perf_counter()
+        queries = self.embedder.embed_queries(questions)
+        embed_ms = round((time.perf_counter() - started) * 1000, 2)
+        results = self.index.search(queries, k, filter=filter, ranking=ranking)
+        return [
+            replace(
+                result, timing_ms={"embed": embed_ms, **result.timing_ms, "total": embed_ms + sum(result.timing_ms.values())}
+            )
+            for result in results
+        ]
+
+    def evidence(self, question: str, address: Address, count: int = 5) -> list[Evidence]:
+        """Where on the page each word of the question is matched best, the strongest first."""
+        query = self.embedder.embed_queries([question])[0]
+        return evidence(address, self.index.embedding(address.document, address.page), query, count)
+
+    def picture(self, address: Address, *, question: str | None = None, side: int = PICTURE_SIDE) -> Image.Image:
+        """The page as a picture with its longer side at most `side` pixels, cut to the address's box if it has one.
+
+        Args:
+            question: draw the heat map of this question over the page.
+
+        Raises:
+            FileProblem: the source file is gone or has changed since it was indexed.
+        """
+        page = self.index.page(address.document, address.page)
+        path = Path(page.path)
+        if not path.is_file():
+            raise FileProblem(
+                f"«{address.document}» was indexed from {path}, which is not there any more; "
+                "put it back, or add it again from where it is."
+            )
+        if content_hash(path) != page.sha256:
+            raise FileProblem(f"{path} has changed since it was indexed; run `colsearcher index add` on it again.")
+        renderer = "image" if path.suffix.lower() in IMAGE_SUFFIXES else self.index.manifest.renderer
+        picture = draw(PageImage(path, address.page, renderer), max_side=side)  # type: ignore[arg-type]
+        if question is not None:
+            query = self.embedder.embed_queries([question])[0]
+            picture = draw_heat_map(picture, self.index.embedding(address.document, address.page), query)
+        return crop(picture, address)

@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from colsearcher.indexes.address import Address
+from colsearcher.indexes.records import PageEmbedding, QueryEmbedding
+from colsearcher.retrieval.heat_map import crop, draw_heat_map, evidence, relevance
+
+BOXES = np.array([[0.1, 0.1, 0.3, 0.2], [0.6, 0.1, 0.9, 0.2], [0.1, 0.7, 0.3, 0.9], [0, 0, 1, 1]], np.float32)
+PAGE = PageEmbedding(np.eye(4, dtype=np.float16), BOXES, np.array([False, False, False, True]))
+
+
+def query(*rows, weights=None):
+    vectors = np.array(rows, np.float32)
+    weights = np.ones(len(rows), np.float32) if weights is None else np.array(weights, np.float32)
+    return QueryEmbedding(vectors, weights, tuple("abcdef"[: len(rows)]), "")
+
+
+def test_relevance_is_the_best_over_the_query_from_the_median_up_and_nothing_for_special_tokens():
+    vectors = np.array([[1, 0], [0.1, 0], [0.3, 0], [0, 0.6], [0, 0], [1, 1]])
+    page = PageEmbedding(vectors, np.zeros((6, 4)), np.arange(6) == 5)
+    values = relevance(page, query([1, 0], [0, 1]))
+    assert values == pytest.approx([1, 0, 0, (0.6 - 0.3) / (1 - 0.3), 0, 0])
+
+
+def test_evidence_is_each_tokens_best_place_heaviest_first_without_repeats():
+    found = evidence(Address("a.pdf", 2), PAGE, query([0, 0.6, 0, 0.8], [0, 0, 1, 0], [0, 0, 0.9, 0.1]), 5)
+    assert [(e.token, str(e.address)) for e in found] == [
+        ("b", "a.pdf#p=2&box=0.1,0.7,0.3,0.9"),
+        ("a", "a.pdf#p=2&box=0.6,0.1,0.9,0.2"),
+    ]
+    assert evidence(Address("a.pdf", 2), PAGE, query([0, 1, 0, 0], weights=[0.0]), 5) == []
+
+
+@pytest.mark.parametrize("size", [(600, 300), (300, 600)])
+def test_the_picture_is_coloured_where_the_words_are_and_nowhere_else(size):
+    white = Image.new("RGB", size, "white")
+    drawn = np.asarray(draw_heat_map(white, PAGE, query([0, 1, 0, 0]))).astype(int)
+    assert drawn.shape == (size[1], size[0], 3)
+    ink = np.argwhere((drawn != 255).any(2)) / [size[1], size[0]]
+    assert (ink.min(0) >= [0.05, 0.55]).all() and (ink.max(0) <= [0.25, 0.95]).all()
+    y, x = round(0.15 * size[1]), round(0.75 * size[0])
+    assert drawn[y, x, 2] < 190 < drawn[y, x, 0]
+
+
+def test_a_page_without_vectors_is_drawn_as_it_is():
+    empty = PageEmbedding(np.empty((0, 4)), np.empty((0, 4)), np.empty(0, bool))
+    white = Image.new("RGB", (50, 40), "white")
+    assert (np.asarray(draw_heat_map(white, empty, query([1, 0, 0, 0]))) == 255).all()
+
+
+def test_crop_cuts_the_box():
+    image = Image.new("RGB", (200, 100), "white")
+    assert crop(image, Address("a.pdf", 1)).size == (200, 100)
+    assert crop(image, Address("a.pdf", 1, (0.5, 0, 1, 0.25))).size == (100, 25)
+    assert crop(image, Address("a.pdf", 1, (0.5, 0.5, 0.5001, 0.5001))).size == (1, 1)

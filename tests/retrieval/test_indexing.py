@@ -1,0 +1,148 @@
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from documents import locked_pdf, text_pdf
+from fake_embedder import HashEmbedder
+
+from colsearcher.indexes.errors import IndexProblem
+from colsearcher.indexes.page_index import PageIndex
+from colsearcher.retrieval.corpus import find_sources
+from colsearcher.retrieval.indexing import add_documents, open_or_create
+from colsearcher.retrieval.reading import ReadSettings
+
+SETTINGS = ReadSettings(ocr="never", workers=1)
+
+
+def write_corpus(folder, documents=3, pages=4):
+    (folder / "sub").mkdir(parents=True, exist_ok=True)
+    for d in range(documents):
+        place = folder / "sub" if d % 2 else folder
+        text_pdf(place / f"d{d}.pdf", [f"Document{d} page{n} speaks of topic{d}x{n}." for n in range(1, pages + 1)])
+    return folder
+
+
+def add(index_folder, corpus, embedder=None, **more):
+    embedder = embedder or HashEmbedder()
+    with open_or_create(index_folder, embedder, SETTINGS) as index:
+        report = add_documents(index, embedder, find_sources([corpus]), SETTINGS, **more)
+        assert index.verify() == []
+        return report, index.pages()
+
+
+def test_a_folder_becomes_pages_that_are_found_by_their_words(tmp_path):
+    report, pages = add(tmp_path / "index", write_corpus(tmp_path / "corpus"))
+    assert pages == [(d, n) for d in ("d0.pdf", "d2.pdf", "sub/d1.pdf") for n in range(1, 5)]
+    assert (report.documents_added, report.pages_added, report.problems) == (3, 12, [])
+    with PageIndex.open(tmp_path / "index") as index:
+        hit = index.search(HashEmbedder().embed_queries(["topic1x3"]), 1)[0].hits[0]
+        assert str(hit.address) == "sub/d1.pdf#p=3"
+        page = index.page("sub/d1.pdf", 3)
+        assert page.text == "Document1 page3 speaks of topic1x3."
+        assert page.word_boxes.shape == (5, 4) and page.path == str(tmp_path / "corpus/sub/d1.pdf")
+
+
+def test_a_second_run_embeds_nothing_and_a_change_only_what_changed(tmp_path):
+    corpus = write_corpus(tmp_path / "corpus")
+    add(tmp_path / "index", corpus)
+    embedder = HashEmbedder()
+    report, _ = add(tmp_path / "index", corpus, embedder)
+    assert embedder.pages_embedded == 0
+    assert (report.documents_unchanged, report.pages_unchanged, report.pages_added) == (3, 12, 0)
+    text_pdf(corpus / "d0.pdf", ["Quite another text.", "And a second page."])
+    report, pages = add(tmp_path / "index", corpus, embedder)
+    assert embedder.pages_embedded == 2 and report.documents_replaced == 1
+    assert pages[:2] == [("d0.pdf", 1), ("d0.pdf", 2)] and len(pages) == 10
+
+
+def test_a_document_that_moved_is_found_where_it_is_now(tmp_path):
+    corpus = write_corpus(tmp_path / "corpus")
+    add(tmp_path / "index", corpus)
+    corpus.rename(tmp_path / "elsewhere")
+    embedder = HashEmbedder()
+    add(tmp_path / "index", tmp_path / "elsewhere", embedder)
+    with PageIndex.open(tmp_path / "index") as index:
+        assert index.page("d0.pdf", 1).path == str(tmp_path / "elsewhere/d0.pdf")
+    assert embedder.pages_embedded == 0
+
+
+def test_bad_files_are_named_and_the_rest_is_indexed(tmp_path):
+    corpus = write_corpus(tmp_path / "corpus", documents=1)
+    locked_pdf(corpus / "locked.pdf")
+    (corpus / "empty.pdf").write_bytes(b"")
+    (corpus / "page.pdf").write_text("<!doctype html><html><body>Sign in</body></html>")
+    report, pages = add(tmp_path / "index", corpus)
+    assert {problem.document for problem in report.problems} == {"locked.pdf", "empty.pdf", "page.pdf"}
+    assert len(pages) == 4
+
+
+def test_a_file_that_breaks_later_keeps_its_stored_pages(tmp_path):
+    corpus = write_corpus(tmp_path / "corpus", documents=1)
+    add(tmp_path / "index", corpus)
+    (corpus / "d0.pdf").write_bytes(b"")
+    report, pages = add(tmp_path / "index", corpus)
+    assert len(report.problems) == 1 and len(pages) == 4
+
+
+def test_other_settings_than_the_index_was_made_with_are_refused(tmp_path):
+    add(tmp_path / "index", write_corpus(tmp_path / "corpus", documents=1))
+    with pytest.raises(IndexProblem, match="made with --ocr never, not always"):
+        open_or_create(tmp_path / "index", HashEmbedder(), ReadSettings(ocr="always"))
+
+
+_ADD = """
+import pathlib, sys
+sys.path.insert(0, sys.argv[3])
+from colsearcher.retrieval import indexing
+from colsearcher.retrieval.corpus import find_sources
+from colsearcher.retrieval.reading import ReadSettings
+from fake_embedder import HashEmbedder
+
+if __name__ == "__main__":
+    indexing.BATCH_PAGES = 3
+    settings = ReadSettings(ocr="never", workers=2)
+    with indexing.open_or_create(pathlib.Path(sys.argv[1]), HashEmbedder(), settings) as index:
+        indexing.add_documents(index, HashEmbedder(), find_sources([pathlib.Path(sys.argv[2])]), settings)
+"""
+
+
+def test_killed_at_random_moments_it_ends_with_every_page_once(tmp_path):
+    corpus, folder = write_corpus(tmp_path / "corpus", documents=5, pages=40), tmp_path / "index"
+    script = tmp_path / "add.py"
+    script.write_text(_ADD)
+    command = [sys.executable, str(script), str(folder), str(corpus), str(Path(__file__).parents[1])]
+    dice = random.Random(time.time_ns())
+    kills, stored = 0, []
+    for _ in range(6):
+        run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        wait_for_growth(folder, run, pages(folder) + dice.randrange(1, 40))
+        time.sleep(dice.uniform(0, 0.05))
+        kills += run.poll() is None
+        run.send_signal(signal.SIGKILL)
+        run.communicate()
+        stored.append(pages(folder))
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert kills >= 2 and stored == sorted(stored)
+    with PageIndex.open(folder) as index:
+        found = index.pages()
+        assert index.verify() == [] and index.info()["incomplete_documents"] == 0
+    assert found == sorted(
+        {(name, n) for name in ("d0.pdf", "d2.pdf", "d4.pdf", "sub/d1.pdf", "sub/d3.pdf") for n in range(1, 41)}
+    )
+
+
+def pages(folder):
+    if not PageIndex.exists(folder):
+        return 0
+    with PageIndex.open(folder) as index:
+        return len(index.pages())
+
+
+def wait_for_growth(folder, run, wanted):
+    while run.poll() is None and pages(folder) < wanted:
+        time.sleep(0.01)

@@ -1,0 +1,85 @@
+"""`colsearcher eval retrieval` and `colsearcher bench search`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from colsearcher.agent.flags import option
+from colsearcher.agent.terminal import show, show_json, tell
+from colsearcher.indexes.errors import UserError
+
+
+@dataclass(frozen=True)
+class EvalRetrieval:
+    """Score the ranking on questions with known pages, beside late interaction alone, BM25 and mean-pooled vectors of the
+    same model. Records with `context` paragraphs (HotpotQA style) need no index."""
+
+    qa: Path = option("JSONL of questions with evidence pages", metavar="QA.jsonl")
+    index: Path | None = option("the index folder", default=None, metavar="DIR")
+    limit: int | None = option("only the first so many questions", default=None, metavar="N")
+    no_baselines: bool = option("the default ranking only", default=False)
+    json: bool = option("print one JSON document", default=False)
+
+    def run(self) -> int:
+        from colsearcher.retrieval.embedder import load_embedder
+        from colsearcher.retrieval.searcher import Searcher
+        from colsearcher.training.questions import load_questions
+        from colsearcher.training.retrieval_evaluation import context_searcher, evaluate_retrieval
+
+        questions = load_questions(self.qa, self.limit)
+        with_context = [question for question in questions if question.context]
+        if with_context and len(with_context) < len(questions):
+            raise UserError(f"{self.qa} mixes questions with and without context; split it into two files.")
+        if not with_context and self.index is None:
+            raise UserError(f"The questions of {self.qa} are about an index; name it with --index DIR.")
+        opened = context_searcher(questions, load_embedder()) if with_context else Searcher.open(self.index or Path())
+        if with_context:
+            tell("indexing the questions' own paragraphs")
+        with opened as searcher:
+            scores = evaluate_retrieval(searcher, questions, baselines=not self.no_baselines, on_progress=tell)
+        if self.json:
+            show_json(
+                {
+                    **scores.rankings["default"],
+                    "questions": scores.questions,
+                    "unanswerable_left_out": scores.unanswerable,
+                    "pages": scores.pages,
+                    "ms_per_question": round(scores.ms_per_question, 1),
+                    "rankings": {name: dict(metrics) for name, metrics in scores.rankings.items()},
+                }
+            )
+            return 0
+        names = list(next(iter(scores.rankings.values())))
+        show(f"{'':<18}" + "".join(f"{name:>11}" for name in names))
+        for ranking, metrics in scores.rankings.items():
+            show(f"{ranking:<18}" + "".join(f"{metrics[name]:>11.3f}" for name in names))
+        show(
+            f"{scores.questions} questions, {scores.pages:,} pages, {scores.ms_per_question:.0f} ms per question (default); "
+            f"{scores.unanswerable} without gold pages left out"
+        )
+        return 0
+
+
+@dataclass(frozen=True)
+class BenchSearch:
+    """Time the exact scan beside the same definition in torch and numpy, on the same vectors in the same run."""
+
+    preset: Literal["small"] = option("6,000 documents of about 95 vectors", default="small")
+    json: bool = option("print one JSON document", default=False)
+
+    def run(self) -> int:
+        from colsearcher.training.search_bench import bench_search
+
+        report = bench_search(self.preset, tell)
+        if self.json:
+            show_json(report)
+            return 0
+        rows: list[dict[str, float]] = report["rows"]
+        columns = [name for name in rows[0] if name != "engine"]
+        show(f"{'engine':<28}" + "".join(f"{name:>18}" for name in columns))
+        for row in rows:
+            show(f"{row['engine']:<28}" + "".join(f"{row[name]:>18,.2f}" for name in columns))
+        show(f"machine: {report['machine']}")
+        return 0

@@ -1,0 +1,99 @@
+"""Questions with gold answers and gold pages, and the file formats they come in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from colsearcher.indexes.address import Address
+from colsearcher.indexes.errors import UserError
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A paragraph of a HotpotQA-style record."""
+
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question.
+
+    Attributes:
+        id: unique in its file.
+        text: the question.
+        answers: accepted answers, at least one.
+        evidence: the gold pages, none for a question that the corpus cannot answer. For a record with `context` the
+            documents are the titles of its gold paragraphs, page 1.
+        context: the record's own paragraphs, empty for a question about an index.
+    """
+
+    id: str
+    text: str
+    answers: tuple[str, ...]
+    evidence: frozenset[Address]
+    context: tuple[Passage, ...] = ()
+
+
+def load_questions(path: Path, limit: int | None = None) -> list[Question]:
+    """Read a JSONL file of questions.
+
+    A line is `{"id", "doc", "question", "answers": […], "evidence_pages": [1-based]}`, optionally with `"evidence"`, a list
+    of page addresses that may span documents; or a HotpotQA-style record `{"id", "question", "answers", "context":
+    [{"title", "sentences"}], "supporting_facts": [{"title", …}]}`.
+
+    Raises:
+        UserError: no such file, a line that is not such a record, or no question at all.
+    """
+    questions: list[Question] = []
+    for number, record in _records(path):
+        if limit is not None and len(questions) >= limit:
+            break
+        try:
+            questions.append(_context_question(record) if "context" in record else _page_question(record))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{path}:{number} lacks or misspells {error}; a line is "
+                '{"id": …, "doc": …, "question": …, "answers": […], "evidence_pages": […]}.'
+            ) from None
+    if not questions:
+        raise UserError(f"{path} holds no questions; give a JSONL file with one question per line.")
+    return questions
+
+
+def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); name a JSONL file of questions.") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not UTF-8 text; name a JSONL file of questions.") from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}:{number} is not JSON ({error.msg}); write one JSON object per line.") from None
+        if not isinstance(record, dict):
+            raise UserError(f"{path}:{number} is not a JSON object; write one JSON object per line.")
+        yield number, record
+
+
+def _page_question(record: dict[str, Any]) -> Question:
+    if "evidence" in record:
+        evidence = frozenset(Address.parse(text) for text in record["evidence"])
+    else:
+        evidence = frozenset(Address(record["doc"], int(page)) for page in record["evidence_pages"])
+    return Question(str(record["id"]), record["question"], tuple(record["answers"]), evidence)
+
+
+def _context_question(record: dict[str, Any]) -> Question:
+    context = tuple(Passage(p["title"], " ".join("".join(p["sentences"]).split())) for p in record["context"])
+    evidence = frozenset(Address(fact["title"], 1) for fact in record["supporting_facts"])
+    return Question(str(record["id"]), record["question"], tuple(record["answers"]), evidence, context)
