@@ -31,7 +31,7 @@ def tell(text: str) -> None:
 def duration(seconds: float) -> str:
     """
     >>> duration(4.2), duration(75), duration(4000)
-    ('4 s', '1 min 15 s', '1 h 07 min')
+    ('4 s', '1 min 15 s', '1 h 06 min')
     """
     whole = round(seconds)
     if whole < 60:

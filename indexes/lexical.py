@@ -51,10 +51,10 @@ def match(db: sqlite3.Connection, text: str, page_ids_P: np.ndarray) -> LexicalM
         ).fetchall()
     )
     scores = np.array([found.get(page, 0.0) for page in page_ids_P.tolist()])
-    return LexicalMatch(scores, sum(_idf(db, word) for word in words) * (_K1 + 1))
+    return LexicalMatch(scores, sum(inverse_document_frequency(db, word) for word in words) * (_K1 + 1))
 
 
-def _idf(db: sqlite3.Connection, word: str) -> float:
+def inverse_document_frequency(db: sqlite3.Connection, word: str) -> float:
     """FTS5's inverse document frequency, which is never below 1e-6."""
     total = db.execute("SELECT count(*) FROM page").fetchone()[0]
     having = db.execute("SELECT count(*) FROM page_text WHERE page_text MATCH ?", (_quote(word),)).fetchone()[0]

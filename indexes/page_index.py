@@ -16,7 +16,7 @@ from typing import Self
 
 import numpy as np
 
-from colsearcher.indexes import catalog, upkeep
+from colsearcher.indexes import catalog, lexical, upkeep
 from colsearcher.indexes.errors import IndexProblem, UserError
 from colsearcher.indexes.manifest import Manifest
 from colsearcher.indexes.ranking import Ranking
@@ -168,11 +168,8 @@ class PageIndex:
         """
         if k < 1:
             raise UserError(f"k is {k}; ask for at least one page.")
+        self.require_pages()
         view = self._current_view()
-        if view.page_count == 0:
-            raise UserError(
-                f"The index at {self.folder} holds no pages; add some with `colsearcher index add PATH… --index {self.folder}`."
-            )
         allowed = None if filter is None else catalog.matching_pages(self._db, filter)
         return view.search(self._db, queries, k, allowed, ranking)
 
@@ -244,6 +241,21 @@ class PageIndex:
             "(SELECT 1 FROM document AS o WHERE o.name = d.name AND o.live) ORDER BY name"
         )
         return [DocumentRecord(n, p, s, c, json.loads(m)) for n, p, s, c, m in rows]
+
+    def require_pages(self) -> None:
+        """Refuse to ask an empty index.
+
+        Raises:
+            UserError: it holds no pages.
+        """
+        if self._db.execute("SELECT 1 FROM page LIMIT 1").fetchone() is None:
+            raise UserError(
+                f"The index at {self.folder} holds no pages; add some with `colsearcher index add PATH… --index {self.folder}`."
+            )
+
+    def word_weight(self, word: str) -> float:
+        """How rare a word is on the pages: its inverse document frequency, at least 0."""
+        return lexical.inverse_document_frequency(self._db, word)
 
     def info(self) -> dict[str, object]:
         """Counts, sizes in bytes, the pages with problems, the manifest."""

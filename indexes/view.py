@@ -32,7 +32,6 @@ class PageView:
     """
 
     version: tuple[int, int]
-    page_count: int
     ids_P: np.ndarray
     documents_P: list[str]
     numbers_P: np.ndarray
@@ -51,7 +50,6 @@ class PageView:
         while True:
             db.execute("BEGIN")
             rows = db.execute(_PAGES).fetchall()
-            page_count = db.execute("SELECT count(*) FROM pages").fetchone()[0]
             files = dict(db.execute("SELECT id, file FROM segment"))
             db.execute("COMMIT")
             known = previous.segments if previous else {}
@@ -66,7 +64,7 @@ class PageView:
         order = np.empty(len(rows), dtype=np.int64)
         order[sorted(range(len(rows)), key=lambda i: (rows[i][1], rows[i][2]))] = np.arange(len(rows))
         documents = [row[1] for row in rows]
-        return cls(version, page_count, column(0), documents, column(2), column(3), column(4), column(5), order, segments)
+        return cls(version, column(0), documents, column(2), column(3), column(4), column(5), order, segments)
 
     def search(
         self,

@@ -11,6 +11,7 @@ from colsearcher.indexes.address import Address, Box
 
 Renderer = Literal["pdfium", "poppler", "image"]
 WordSource = Literal["text", "ocr", "none"]
+OcrReason = Literal["no text", "stamp"]
 
 
 @dataclass(frozen=True)
@@ -37,21 +38,24 @@ class Page:
     Attributes:
         document: stable id, the file's name relative to the folder that was added (posix separators).
         number: 1-based physical page.
-        image: how to draw the page, lazily.
+        image: how to draw the page, lazily; None for a passage, which never was a picture.
         size: width and height in points (1/72 inch), rotation applied.
         words: the words in reading order, empty for a page without any.
         word_source: where the words come from: the PDF's text layer, OCR, or none at all.
         blank: nothing is drawn on the page (all pixels alike) and it has no words.
+        ocr_reason: why the text layer does not say what is on the page: it has next to no words, or only those of a stamp on
+            a scan. None where it does, and for a blank page.
         metadata: what is known of the document (title, author, …); JSON values only.
     """
 
     document: str
     number: int
-    image: PageImage
+    image: PageImage | None
     size: tuple[float, float]
     words: tuple[Word, ...] = ()
     word_source: WordSource = "none"
     blank: bool = False
+    ocr_reason: OcrReason | None = None
     metadata: Mapping[str, object] = field(default_factory=dict)
 
     @property

@@ -1,0 +1,115 @@
+"""One question through the loop: rollout, checked answer, trace. What the command line, the demo and notebooks call."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from colsearcher.agent.answer import Answer, make_answer
+from colsearcher.agent.engine import Engine, Sampling
+from colsearcher.agent.protocol import Protocol
+from colsearcher.agent.retriever import Passage
+from colsearcher.agent.rollout import Budgets, OnEvent, Rollout, ignore, run_rollout
+from colsearcher.agent.trace import Trace
+from colsearcher.retrieval.searcher import Searcher
+
+
+@dataclass(frozen=True)
+class PageRetriever:
+    """A page index as the agent's `Retriever`: a passage is a page's words."""
+
+    searcher: Searcher
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
+        results = self.searcher.search(queries, k)
+        return [
+            [Passage(hit.address, self.searcher.index.page(hit.document, hit.page).text, hit.score) for hit in result.hits]
+            for result in results
+        ]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question, the checked answer, how it came about, and the file that records it all."""
+
+    question: str
+    answer: Answer
+    rollout: Rollout
+    models: Mapping[str, str]
+    trace: Path
+
+    def as_json(self) -> dict[str, Any]:
+        """The document of `ask --json`."""
+        rollout, answer = self.rollout, self.answer
+        written = sum(rollout.mask)
+        return {
+            "question": self.question,
+            "answer": answer.text,
+            "abstained": answer.abstained,
+            "reason": answer.reason,
+            "written": answer.written,
+            "unsupported": answer.unsupported,
+            "citations": [str(place) for place in answer.citations],
+            "nearest": [str(place) for place in answer.nearest],
+            "searches": [
+                {"query": s.query, "pages": [str(page.address) for page in s.passages], "notice": s.notice}
+                for s in rollout.searches
+            ],
+            "stop_reason": str(rollout.stop),
+            "error": rollout.error,
+            "usage": {
+                "prompt_tokens": len(rollout.prompt_ids),
+                "policy_tokens": written,
+                "inserted_tokens": len(rollout.mask) - written,
+                "searches": len(rollout.searches),
+                "seconds": dict(rollout.timing_s),
+            },
+            "models": dict(self.models),
+            "trace": str(self.trace),
+        }
+
+
+def ask(
+    question: str,
+    searcher: Searcher,
+    engine: Engine,
+    protocol: Protocol,
+    *,
+    budgets: Budgets | None = None,
+    sampling: Sampling | None = None,
+    trace: Path | None = None,
+    on_event: OnEvent = ignore,
+) -> Asked:
+    """Let the policy search the index and answer.
+
+    Args:
+        trace: the file to write; by default a new one in the `traces` folder of the index.
+        on_event: called with every event that goes into the trace.
+
+    Raises:
+        UserError: the index is empty, or the trace cannot be written.
+    """
+    searcher.index.require_pages()
+    budgets, sampling = budgets or Budgets(), sampling or Sampling()
+    models = {
+        "policy": f"{engine.name}@{engine.revision[:12]}",
+        "embedder": f"{searcher.embedder.name}@{searcher.embedder.revision[:12]}",
+    }
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}.jsonl"
+    path = trace or searcher.index.folder / "traces" / name
+    with Trace(path) as record:
+
+        def both(kind: str, data: Mapping[str, object]) -> None:
+            record.write(kind, data)
+            on_event(kind, data)
+
+        settings = {"protocol": protocol.variant, "budgets": vars(budgets), "sampling": vars(sampling)}
+        both("ask", {"question": question, "models": models, "settings": settings})
+        rollout = run_rollout(question, engine, PageRetriever(searcher), protocol, sampling, budgets, both)
+        answer = make_answer(rollout, searcher.index.word_weight)
+        both("answer", answer.as_json())
+    return Asked(question, answer, rollout, models, path)

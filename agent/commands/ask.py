@@ -1,0 +1,67 @@
+"""`colsearcher ask`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from colsearcher.agent.flags import argument, option
+from colsearcher.agent.terminal import show, show_json, tell
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Let the agent search the index and answer. It answers only what a page that it read supports, and cites the page;
+    otherwise it says so and shows the nearest pages. Everything that happened is in the trace."""
+
+    question: str = argument("the question")
+    index: Path = option("the index folder", metavar="DIR")
+    policy: str = option("embedded, a model folder or a hub id", default="embedded")
+    protocol: Literal["auto", "guided", "reasoning"] = option(
+        "who writes the tags: guided (the environment, for small untrained policies), reasoning (the policy); auto: "
+        "guided for the embedded policy",
+        default="auto",
+    )
+    max_searches: int = option("at most so many searches", default=3, metavar="N")
+    documents: int = option("pages per search", default=3, metavar="N")
+    temperature: float = option("0 is greedy", default=0.0)
+    seed: int = option("of the sampling", default=0)
+    seconds: float = option("give up after so long", default=120.0)
+    trace: Path | None = option("write the trace here (default: a new file in the index's traces folder)", default=None)
+    json: bool = option("print one JSON document", default=False)
+
+    def run(self) -> int:
+        from colsearcher.agent.ask import ask
+        from colsearcher.agent.engine import Sampling
+        from colsearcher.agent.policy import load_policy
+        from colsearcher.agent.protocol import GUIDED, REASONING
+        from colsearcher.agent.rollout import Budgets
+        from colsearcher.agent.transcript import Transcript, answer_lines
+        from colsearcher.agent.transformers_engine import TransformersEngine
+        from colsearcher.retrieval.searcher import Searcher
+
+        with Searcher.open(self.index) as searcher:
+            searcher.index.require_pages()
+            policy = load_policy(self.policy)
+            tell(f"{policy.describe()}; embedder {searcher.embedder.name} on {searcher.embedder.device}")
+            guided = self.protocol == "guided" or (self.protocol == "auto" and self.policy == "embedded")
+            transcript = Transcript()
+            asked = ask(
+                self.question,
+                searcher,
+                TransformersEngine(policy),
+                GUIDED if guided else REASONING,
+                budgets=Budgets(searches=self.max_searches, documents=self.documents, seconds=self.seconds),
+                sampling=Sampling(temperature=self.temperature, seed=self.seed),
+                trace=self.trace,
+                on_event=transcript.event if sys.stderr.isatty() and not self.json else lambda kind, data: None,
+            )
+        if self.json:
+            show_json(asked.as_json())
+            return 0
+        for line in answer_lines(asked):
+            show(line)
+        show(f"{'trace':<10}{asked.trace}")
+        return 0

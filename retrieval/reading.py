@@ -1,0 +1,183 @@
+"""Reading many documents at once: `read_documents` yields pages in a fixed order, whatever hangs, breaks or dies.
+
+The order is that of the sources, and within a document that of its pages: two runs over the same files yield the same
+records in the same order. Behind it several processes read ahead by a bounded number of pages, so the pages of one large
+scan are shared out like those of many small files, and a slow consumer holds the readers back.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+
+from colsearcher.retrieval.corpus import ReadProblem, Source
+from colsearcher.retrieval.page import Page
+from colsearcher.retrieval.page_reader import DocumentInfo, ReadSettings
+from colsearcher.retrieval.poppler import require_poppler
+from colsearcher.retrieval.workers import ReadRecord, Task, Worker, wait_for
+
+__all__ = ["DocumentInfo", "ReadProblem", "ReadRecord", "ReadSettings", "count_pages", "read_documents"]
+
+# Pages in one task: enough that opening the file and the way through the pipe are small beside reading them.
+CHUNK = 8
+# Tasks that may be started before the first of them is done, for each process: it bounds the pages held in memory.
+AHEAD = 4
+
+
+def read_documents(
+    sources: Sequence[Source],
+    settings: ReadSettings | None = None,
+    *,
+    skip: Mapping[str, AbstractSet[int]] | None = None,
+) -> Iterator[ReadRecord]:
+    """Read documents in processes of their own.
+
+    For each source, in order: its `DocumentInfo`, then for each page, in order, its `Page` or a `ReadProblem`; or a single
+    `ReadProblem` (with page None) where the file cannot be opened at all. A page that takes longer than
+    `settings.page_seconds`, or whose process dies, is such a problem, and reading goes on with the next page.
+
+    Closing the iterator, or an exception, ends the processes at once. A script that calls this at its top level needs
+    `if __name__ == "__main__":`, like all that uses `multiprocessing` with spawn.
+
+    Args:
+        sources: what to read, see `corpus.find_sources`.
+        settings: how; the defaults of `ReadSettings`.
+        skip: pages that are not wanted: document id to page numbers. Their document's `DocumentInfo` still comes.
+
+    Raises:
+        MissingExtra: the renderer is poppler and it is not installed.
+        ModelProblem: OCR is needed and its weights are not the pinned ones.
+        ColSearcherError: the reading processes do not start.
+    """
+    settings = settings or ReadSettings()
+    if settings.renderer == "poppler":
+        require_poppler()
+    return _Reading(sources, settings, skip or {}, with_pages=True).run()
+
+
+def count_pages(sources: Sequence[Source], settings: ReadSettings | None = None) -> Iterator[DocumentInfo | ReadProblem]:
+    """Open every document without reading it: one record for each source, in order.
+
+    Raises:
+        ColSearcherError: the reading processes do not start.
+    """
+    for record in _Reading(sources, settings or ReadSettings(), {}, with_pages=False).run():
+        assert not isinstance(record, Page)
+        yield record
+
+
+@dataclass(eq=False)
+class _Slot:
+    """A task in the order of the output, and those of its records that have not been handed out."""
+
+    task: Task
+    started: bool = False
+    done: bool = False
+    records: deque[ReadRecord] = field(default_factory=deque)
+
+
+class _Reading:
+    def __init__(
+        self, sources: Sequence[Source], settings: ReadSettings, skip: Mapping[str, AbstractSet[int]], with_pages: bool
+    ) -> None:
+        self._settings = settings
+        self._skip = skip
+        self._with_pages = with_pages
+        self._cores = _cores()
+        self._limit = settings.workers or self._cores
+        self._coming = iter(sources)
+        self._slots: deque[_Slot] = deque()
+        self._workers: dict[Worker, _Slot | None] = {}
+
+    def run(self) -> Iterator[ReadRecord]:
+        try:
+            while self._fill():
+                self._assign()
+                for worker in wait_for(list(self._workers)):
+                    self._take(worker)
+                for worker in [worker for worker in self._workers if worker.seconds_left < 0]:
+                    self._replace(worker, worker.why_overdue())
+                yield from self._finished()
+        finally:
+            for worker in self._workers:
+                worker.end()
+
+    def _fill(self) -> bool:
+        """Put the next sources in line; False when everything is done."""
+        while len(self._slots) < self._ahead:
+            source = next(self._coming, None)
+            if source is None:
+                break
+            self._slots.append(_Slot(Task(source)))
+        return bool(self._slots)
+
+    @property
+    def _ahead(self) -> int:
+        return AHEAD * self._limit
+
+    def _assign(self) -> None:
+        waiting = [slot for slot, _ in zip(self._slots, range(self._ahead), strict=False) if not slot.started]
+        idle = [worker for worker, slot in self._workers.items() if slot is None and worker.ready]
+        for worker, slot in zip(idle, waiting, strict=False):
+            slot.started = True
+            self._workers[worker] = slot
+            worker.assign(slot.task)
+        starting = sum(not worker.ready for worker in self._workers)
+        if len(waiting) > len(idle) + starting and len(self._workers) < self._limit:
+            self._workers[Worker(self._settings, max(1, self._cores // self._limit))] = None
+
+    def _take(self, worker: Worker) -> None:
+        try:
+            record = worker.take()
+        except EOFError:
+            self._replace(worker, worker.why_dead())
+            return
+        slot = self._workers[worker]
+        if record is None or slot is None:
+            return
+        slot.records.append(record)
+        if worker.sent == slot.task.records:
+            slot.done = True
+            worker.task = self._workers[worker] = None
+        if isinstance(record, DocumentInfo) and self._with_pages:
+            self._add_pages(slot, record.pages)
+
+    def _add_pages(self, slot: _Slot, pages: int) -> None:
+        source = slot.task.source
+        skip = self._skip.get(source.document, frozenset())
+        wanted = [number for number in range(1, pages + 1) if number not in skip]
+        chunks = [tuple(wanted[start : start + CHUNK]) for start in range(0, len(wanted), CHUNK)]
+        at = self._slots.index(slot) + 1
+        for position, chunk in enumerate(chunks):
+            self._slots.insert(at + position, _Slot(Task(source, chunk)))
+
+    def _replace(self, worker: Worker, reason: str) -> None:
+        """Report the page that a dead or overdue process was at; what is left of its task goes back in line."""
+        slot = self._workers.pop(worker)
+        sent = worker.sent
+        worker.end()
+        if slot is None:
+            return
+        source, pages = slot.task.source, slot.task.pages
+        slot.records.append(ReadProblem(source.document, pages[sent] if pages else None, reason))
+        rest = pages[sent + 1 :]
+        slot.started, slot.done = not rest, not rest
+        if rest:
+            slot.task = Task(source, rest)
+
+    def _finished(self) -> Iterator[ReadRecord]:
+        while self._slots:
+            first = self._slots[0]
+            while first.records:
+                yield first.records.popleft()
+            if not first.done:
+                return
+            self._slots.popleft()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

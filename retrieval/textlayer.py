@@ -1,0 +1,121 @@
+"""The text layer of a PDF page: its words, each with a box, from pdfium's characters."""
+
+from __future__ import annotations
+
+import ctypes
+import unicodedata
+from collections.abc import Callable, Iterator
+
+import pypdfium2 as pdfium
+import pypdfium2.raw as raw
+
+from colsearcher.indexes.address import Box
+from colsearcher.indexes.errors import FileProblem
+from colsearcher.retrieval.page import Word
+
+# pdfium reports the hyphen at which a line breaks a word as one of these, and leaves out the line break after it.
+_LINE_HYPHENS = frozenset({0x02, 0xFFFE})
+
+
+def words_of(page: pdfium.PdfPage) -> tuple[Word, ...]:
+    """The words that lie on the page as it is shown, in the order pdfium gives. The caller holds pdfium's lock.
+
+    A word broken by a hyphen at the end of a line is joined; its box is that of the longer part. Text is NFKC (so
+    ligatures are letters), without control, formatting and private-use characters. A box spans the line's height.
+
+    Raises:
+        FileProblem: pdfium cannot read the text layer.
+    """
+    place = _placement(page)
+    text = raw.FPDFText_LoadPage(page.raw)
+    if not text:
+        raise FileProblem("The page's text layer is broken; --ocr always reads its pixels instead.")
+    try:
+        words = (_word(parts, text, place) for parts in _split(text))
+        return tuple(word for word in words if word is not None)
+    finally:
+        raw.FPDFText_ClosePage(text)
+
+
+def clean(text: str) -> str:
+    """NFKC text without control, formatting and private-use characters, white space collapsed.
+
+    >>> clean("ﬁnal\\x02 \\u00adreport")
+    'final report'
+    """
+    if not (text.isascii() and text.isprintable()):
+        normal = unicodedata.normalize("NFKC", text)
+        text = "".join(c for c in normal if c.isspace() or (unicodedata.category(c)[0] != "C" and c != "\ufffd"))
+    return " ".join(text.split())
+
+
+# The characters of one word as (first index, last index, code points), one part for each line that it stands on.
+_Part = tuple[int, int, list[int]]
+
+
+def _split(text: raw.FPDF_TEXTPAGE) -> Iterator[list[_Part]]:
+    """Cut the characters of a text page at white space."""
+    unicode_at = raw.FPDFText_GetUnicode
+    parts: list[_Part] = []
+    codes: list[int] = []
+    first = 0
+    count = raw.FPDFText_CountChars(text)
+    for index in range(count + 1):
+        code = unicode_at(text, index) if index < count else 0x20
+        if code in _LINE_HYPHENS or (code < 0x110000 and chr(code).isspace()):
+            if codes:
+                parts.append((first, index - 1, codes))
+                codes = []
+            if parts and code not in _LINE_HYPHENS:
+                yield parts
+                parts = []
+        else:
+            if not codes:
+                first = index
+            codes.append(code)
+
+
+def _word(parts: list[_Part], text: raw.FPDF_TEXTPAGE, place: Callable[[Box], Box | None]) -> Word | None:
+    content = clean("".join(chr(code) for part in parts for code in part[2])).replace(" ", "")
+    if not content:
+        return None
+    first, last, _ = max(parts, key=lambda part: part[1] - part[0])
+    box = place(_union(_char_box(text, first), _char_box(text, last)))
+    return None if box is None else Word(content, box)
+
+
+def _char_box(text: raw.FPDF_TEXTPAGE, index: int) -> Box:
+    """(left, bottom, right, top) of a character in the page's own points, as high as its line."""
+    loose = raw.FS_RECTF()
+    if raw.FPDFText_GetLooseCharBox(text, index, ctypes.byref(loose)) and loose.top > loose.bottom:
+        return loose.left, loose.bottom, loose.right, loose.top
+    left, right, bottom, top = (ctypes.c_double() for _ in range(4))
+    raw.FPDFText_GetCharBox(text, index, left, right, bottom, top)
+    return left.value, bottom.value, right.value, top.value
+
+
+def _union(a: Box, b: Box) -> Box:
+    return min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])
+
+
+def _placement(page: pdfium.PdfPage) -> Callable[[Box], Box | None]:
+    """From a box in the page's own points to fractions of the page as shown; None where its centre is off the page."""
+    left, bottom, right, top = page.get_bbox()
+    width, height = right - left, top - bottom
+    turn = page.get_rotation()
+
+    def place(box: Box) -> Box | None:
+        x0, x1 = (box[0] - left) / width, (box[2] - left) / width
+        y0, y1 = (top - box[3]) / height, (top - box[1]) / height
+        match turn:
+            case 90:
+                x0, y0, x1, y1 = 1 - y1, x0, 1 - y0, x1
+            case 180:
+                x0, y0, x1, y1 = 1 - x1, 1 - y1, 1 - x0, 1 - y0
+            case 270:
+                x0, y0, x1, y1 = y0, 1 - x1, y1, 1 - x0
+        if not (0 <= (x0 + x1) / 2 <= 1 and 0 <= (y0 + y1) / 2 <= 1):
+            return None
+        return max(x0, 0.0), max(y0, 0.0), min(x1, 1.0), min(y1, 1.0)
+
+    return place

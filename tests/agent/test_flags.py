@@ -1,0 +1,57 @@
+import doctest
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from colsearcher.agent import cli, flags, terminal
+from colsearcher.agent.flags import argument, option, parse
+from colsearcher.indexes.errors import UserError
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What it is for."""
+
+    places: tuple[Path, ...] = argument("where")
+    count: int = option("how many", default=5, short="-k")
+    mode: Literal["fast", "slow"] = option("how", default="fast")
+    name: str | None = option("who", default=None)
+    max_size: float = option("how big")
+    json: bool = option("as JSON", default=False)
+
+
+def test_doctests():
+    for module in (flags, terminal):
+        assert doctest.testmod(module).failed == 0
+
+
+def test_fields_become_flags():
+    sample = parse(Sample, ["a", "b", "-k", "7", "--mode", "slow", "--max-size", "2.5", "--json"], "x")
+    assert sample == Sample((Path("a"), Path("b")), count=7, mode="slow", max_size=2.5, json=True)
+
+
+@pytest.mark.parametrize(
+    ("argv", "complaint"),
+    [
+        (["--max-size", "1"], "places"),
+        (["a"], "--max-size"),
+        (["a", "--max-size", "1", "--colour", "red"], "--colour"),
+        (["a", "--max-size", "big"], "big"),
+        (["a", "--max-size", "1", "--mode", "medium"], "medium"),
+        (["a", "--max-size", "1", "--js"], "--js"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(argv, complaint):
+    with pytest.raises(UserError) as error:
+        parse(Sample, argv, "x")
+    assert complaint.lower() in str(error.value).lower() and "\n" not in str(error.value) and "x --help" in str(error.value)
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_of_the_table_exists_and_has_help(name, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli._dispatch([*name.split(), "--help"])
+    assert ended.value.code == 0
+    assert f"usage: colsearcher {name}" in capsys.readouterr().out
