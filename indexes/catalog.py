@@ -25,10 +25,21 @@ CREATE TABLE page (
     width REAL NOT NULL, height REAL NOT NULL,
     word_source TEXT NOT NULL, ocr_reason TEXT, blank INTEGER NOT NULL,
     problem TEXT,
-    word_boxes BLOB NOT NULL, UNIQUE (document, number)
+    text TEXT NOT NULL, word_boxes BLOB NOT NULL, UNIQUE (document, number)
 ) STRICT;
 CREATE INDEX page_segment ON page (segment, start);
-CREATE VIRTUAL TABLE page_text USING fts5 (text, tokenize = 'porter unicode61 remove_diacritics 2');
+CREATE VIRTUAL TABLE page_words USING fts5 (
+    text, content = 'page', content_rowid = 'id', tokenize = 'unicode61 remove_diacritics 2');
+CREATE VIRTUAL TABLE page_stems USING fts5 (
+    text, content = 'page', content_rowid = 'id', tokenize = 'porter unicode61 remove_diacritics 2');
+CREATE TRIGGER page_in AFTER INSERT ON page BEGIN
+    INSERT INTO page_words (rowid, text) VALUES (new.id, new.text);
+    INSERT INTO page_stems (rowid, text) VALUES (new.id, new.text);
+END;
+CREATE TRIGGER page_out AFTER DELETE ON page BEGIN
+    INSERT INTO page_words (page_words, rowid, text) VALUES ('delete', old.id, old.text);
+    INSERT INTO page_stems (page_stems, rowid, text) VALUES ('delete', old.id, old.text);
+END;
 -- The pages that a reader sees: those of complete documents, and of a first version that is still being added.
 CREATE VIEW pages AS
     SELECT page.id, document.name AS document, page.number AS page, page.width, page.height, page.word_source,

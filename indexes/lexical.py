@@ -1,29 +1,25 @@
-"""The words of the query on the page: BM25 over the page text, by SQLite FTS5."""
+"""The words of the query on the page: BM25 over the page text, with term counts from SQLite FTS5.
+
+    words(q, p) = sum_t idf(t) · tf · (k1 + 1) / (tf + k1 · (1 - b + b · len/avg)) / sum_t idf(t)      in [0, k1 + 1)
+
+BM25 after Robertson & Zaragoza 2009 with FTS5's k1 = 1.2 and b = 0.75, divided by the weight of the whole query, so that it
+is the same on ten pages and on a million. The rarity idf(t) = ln(1 + (N - n + 0.5) / (n + 0.5)) is our own: FTS5's drops to
+nothing for a word on half of the pages, which in a small corpus is most words. Two tokenisations are averaged: words as they
+stand, and stems (porter).
+"""
 
 from __future__ import annotations
 
 import math
 import re
 import sqlite3
-from dataclasses import dataclass
 
 import numpy as np
 
 from colsearcher.indexes.stop_words import STOP_WORDS
 
-_K1 = 1.2  # FTS5's own constants
+TABLES = ("page_words", "page_stems")
 _WORD = re.compile(r"[^\W_]+")
-
-
-@dataclass(frozen=True)
-class LexicalMatch:
-    """BM25 of each page, (P,) float64, 0 where no word matches, and the ceiling that no page can pass."""
-
-    scores_P: np.ndarray
-    ceiling: float
-
-    def rows(self, index: np.ndarray) -> LexicalMatch:
-        return LexicalMatch(self.scores_P[index], self.ceiling)
 
 
 def query_words(text: str) -> list[str]:
@@ -36,30 +32,41 @@ def query_words(text: str) -> list[str]:
     return [word for word in words if word not in STOP_WORDS] or words
 
 
-def match(db: sqlite3.Connection, text: str, page_ids_P: np.ndarray) -> LexicalMatch:
-    """BM25 of the query's words on the given pages.
+def rarity(db: sqlite3.Connection, word: str, table: str = "page_words") -> float:
+    """idf of a word, or of a phrase of adjoining words, over the indexed pages; 0 where it has no letter or digit."""
+    if not _WORD.search(word):
+        return 0.0
+    total, having = _counts(db, word, table)
+    return math.log(1 + (total - having + 0.5) / (having + 0.5))
 
-    The ceiling is the score of an endless page made of the query's words: sum of idf · (k1 + 1) (Robertson & Zaragoza 2009).
-    """
-    scores = np.zeros(len(page_ids_P))
+
+def word_scores(db: sqlite3.Connection, text: str, page_ids_P: np.ndarray) -> np.ndarray:
+    """(P,) float64: how well the words of a query are matched by each page's text."""
     words = query_words(text)
-    if not words:
-        return LexicalMatch(scores, 0.0)
-    found = dict(
-        db.execute(
-            "SELECT rowid, -bm25(page_text) FROM page_text WHERE page_text MATCH ?", (" OR ".join(map(_quote, words)),)
-        ).fetchall()
-    )
-    scores = np.array([found.get(page, 0.0) for page in page_ids_P.tolist()])
-    return LexicalMatch(scores, sum(inverse_document_frequency(db, word) for word in words) * (_K1 + 1))
+    scores = np.zeros(len(page_ids_P))
+    if not words or not len(page_ids_P):
+        return scores
+    for table in TABLES:
+        weights = {word: rarity(db, word, table) for word in words}
+        sums: dict[int, float] = {}
+        for word, weight in weights.items():
+            total, having = _counts(db, word, table)
+            # bm25() is the negated product of FTS5's own idf and the saturated term frequency; only the latter is wanted.
+            own = max(math.log((total - having + 0.5) / (having + 0.5)), 1e-6)
+            rows = db.execute(f"SELECT rowid, bm25({table}) FROM {table} WHERE {table} MATCH ?", (_quote(word),))
+            for page, negated in rows:
+                sums[page] = sums.get(page, 0.0) - weight * negated / own
+        total_weight = sum(weights.values())
+        if total_weight:
+            scores += np.array([sums.get(page, 0.0) for page in page_ids_P.tolist()]) / total_weight / len(TABLES)
+    return scores
 
 
-def inverse_document_frequency(db: sqlite3.Connection, word: str) -> float:
-    """FTS5's inverse document frequency, which is never below 1e-6."""
+def _counts(db: sqlite3.Connection, word: str, table: str) -> tuple[int, int]:
+    """How many pages there are, and how many of them have the word."""
     total = db.execute("SELECT count(*) FROM page").fetchone()[0]
-    having = db.execute("SELECT count(*) FROM page_text WHERE page_text MATCH ?", (_quote(word),)).fetchone()[0]
-    return max(math.log((total - having + 0.5) / (having + 0.5)), 1e-6)
+    return total, db.execute(f"SELECT count(*) FROM {table} WHERE {table} MATCH ?", (_quote(word),)).fetchone()[0]
 
 
 def _quote(word: str) -> str:
-    return f'"{word}"'
+    return '"' + word.replace('"', " ") + '"'

@@ -18,6 +18,7 @@ class Manifest:
         embedder: name that `load_embedder` takes.
         revision: hash of the embedder's weights and of the settings that shape its vectors.
         dim: length of a vector.
+        block_rows: rows of a block of a passage, 0 where a page is one passage (`maxsim`).
         renderer: "pdfium" or "poppler".
         ocr: "auto", "never" or "always".
         ocr_model: name of the OCR models, empty where OCR is "never".
@@ -28,6 +29,7 @@ class Manifest:
     embedder: str
     revision: str
     dim: int
+    block_rows: int
     renderer: str
     ocr: str
     ocr_model: str

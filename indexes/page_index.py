@@ -180,9 +180,9 @@ class PageIndex:
             UserError: the index has no such document, or the document no such page.
         """
         row = self._db.execute(
-            "SELECT pages.path, pages.sha256, page_text.text, page.word_boxes, pages.width, pages.height, "
+            "SELECT pages.path, pages.sha256, page.text, page.word_boxes, pages.width, pages.height, "
             "pages.word_source, pages.ocr_reason, pages.blank, pages.problem, pages.metadata "
-            "FROM pages JOIN page ON page.id = pages.id JOIN page_text ON page_text.rowid = pages.id "
+            "FROM pages JOIN page ON page.id = pages.id "
             "WHERE pages.document = ? AND pages.page = ? ",
             (document, page),
         ).fetchone()
@@ -231,7 +231,7 @@ class PageIndex:
     def texts(self) -> list[tuple[str, int, str]]:
         """(document, page, text) of every visible page in order."""
         return self._db.execute(
-            "SELECT document, page, text FROM pages JOIN page_text ON page_text.rowid = pages.id ORDER BY document, page"
+            "SELECT pages.document, page, text FROM pages JOIN page USING (id) ORDER BY pages.document, page"
         ).fetchall()
 
     def documents(self) -> list[DocumentRecord]:
@@ -255,7 +255,7 @@ class PageIndex:
 
     def word_weight(self, word: str) -> float:
         """How rare a word is on the pages: its inverse document frequency, at least 0."""
-        return lexical.inverse_document_frequency(self._db, word)
+        return lexical.rarity(self._db, word)
 
     def info(self) -> dict[str, object]:
         """Counts, sizes in bytes, the pages with problems, the manifest."""
@@ -268,5 +268,5 @@ class PageIndex:
     def _current_view(self) -> PageView:
         version = self._db.execute("PRAGMA data_version").fetchone()[0], self._db.total_changes
         if self._view is None or self._view.version != version:
-            self._view = PageView.load(self._db, self.folder / "segments", version, self._view)
+            self._view = PageView.load(self._db, self.folder / "segments", self.manifest.block_rows, version, self._view)
         return self._view

@@ -100,15 +100,17 @@ class QueryEmbedding:
     """The vectors of one query.
 
     Attributes:
-        vectors: (t, dim) float32, L2-normalised rows.
-        weights: (t,) float32, what each vector counts for in the sum; special tokens and padding are already dropped.
-        tokens: t readable pieces, for heat maps and explanations.
+        vectors: (t, dim) float32, L2-normalised rows, padding removed.
+        weights: (t,) float32, what each vector counts for before the rarity of its word; 0 leaves it out.
+        words: the word that each vector stands for, lower case; empty where there is none (a special token, a patch).
+        special: (t,) bool, True for vectors of special tokens; they count in the score and not in heat maps.
         text: the query itself, for the words that a lexical score matches.
     """
 
     vectors: np.ndarray
     weights: np.ndarray
-    tokens: tuple[str, ...]
+    words: tuple[str, ...]
+    special: np.ndarray
     text: str
 
 

@@ -6,6 +6,7 @@ import sqlite3
 from pathlib import Path
 
 from colsearcher.indexes import catalog
+from colsearcher.indexes.lexical import TABLES
 from colsearcher.indexes.records import PageEmbedding
 from colsearcher.indexes.segment import Segment, file_sha256, write_segment
 from colsearcher.indexes.writer import Writer
@@ -65,11 +66,11 @@ def verify(db: sqlite3.Connection, segments_folder: Path) -> list[str]:
         if segment_id not in total or start < end.get(segment_id, 0) or start + rows > total[segment_id]:
             faults.append(f"catalog: a page's rows {start}–{start + rows} do not fit segment {segment_id}")
         end[segment_id] = start + rows
-    lacking = db.execute(
-        "SELECT count(*) FROM page LEFT JOIN page_text ON page_text.rowid = page.id WHERE page_text.rowid IS NULL"
-    ).fetchone()[0]
-    if lacking:
-        faults.append(f"catalog: {lacking} pages have no text row")
+    for table in TABLES:
+        try:
+            db.execute(f"INSERT INTO {table} ({table}, rank) VALUES ('integrity-check', 1)")
+        except sqlite3.DatabaseError as error:
+            faults.append(f"catalog: the word index {table} does not match the pages ({error})")
     return faults
 
 
@@ -103,7 +104,8 @@ def compact(db: sqlite3.Connection, segments_folder: Path, dim: int) -> dict[str
                 db.execute("UPDATE page SET segment = ?, start = ? WHERE id = ?", (segment_id, start, page_id))
                 start += rows
         db.executemany("DELETE FROM segment WHERE id = ?", [(i,) for i in old])
-        db.execute("INSERT INTO page_text (page_text) VALUES ('optimize')")
+        for table in TABLES:
+            db.execute(f"INSERT INTO {table} ({table}) VALUES ('optimize')")
     writer.unlink(old.values())
     db.execute("VACUUM")
     after = segment_totals(db)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sqlite3
 import time
@@ -13,14 +14,14 @@ from typing import Self
 import numpy as np
 
 from colsearcher.indexes import lexical
-from colsearcher.indexes.maxsim import SCAN_SLACK, PageRows, page_maxima, scan
-from colsearcher.indexes.ranking import Ranking, combine
+from colsearcher.indexes.maxsim import SCAN_SLACK, PageRows, PassageMaxima, page_maxima, scan
+from colsearcher.indexes.ranking import Ranking, combine, named_pages, vector_weights
 from colsearcher.indexes.records import Hit, QueryEmbedding, SearchResult
 from colsearcher.indexes.segment import Segment
 
 _PAGES = """
-SELECT pages.id, pages.document, pages.page, page.segment, page.start, page.rows FROM pages JOIN page ON page.id = pages.id
-WHERE page.rows > 0 ORDER BY page.segment, page.start
+SELECT pages.id, pages.document, pages.page, page.segment, page.start, page.rows, pages.document_pages
+FROM pages JOIN page ON page.id = pages.id WHERE page.rows > 0 ORDER BY page.segment, page.start
 """
 
 
@@ -28,21 +29,31 @@ WHERE page.rows > 0 ORDER BY page.segment, page.start
 class PageView:
     """All visible pages that have vectors, in the order of their storage, as parallel arrays of length P.
 
-    `order_P` is each page's place when sorted by (document, page): what breaks ties.
+    `last_P` is the number of pages of each page's document; `order_P` each page's place when sorted by (document, page):
+    what breaks ties.
     """
 
     version: tuple[int, int]
+    block_rows: int
     ids_P: np.ndarray
     documents_P: list[str]
     numbers_P: np.ndarray
     segment_P: np.ndarray
     starts_P: np.ndarray
     rows_P: np.ndarray
+    last_P: np.ndarray
     order_P: np.ndarray
     segments: Mapping[int, Segment]
 
     @classmethod
-    def load(cls, db: sqlite3.Connection, folder: Path, version: tuple[int, int], previous: PageView | None) -> Self:
+    def load(
+        cls,
+        db: sqlite3.Connection,
+        folder: Path,
+        block_rows: int,
+        version: tuple[int, int],
+        previous: PageView | None,
+    ) -> Self:
         """Read the page table and map its segments, keeping those that are mapped already.
 
         A compaction by another process may remove a segment file between the two steps; the table is then read again.
@@ -64,38 +75,33 @@ class PageView:
         order = np.empty(len(rows), dtype=np.int64)
         order[sorted(range(len(rows)), key=lambda i: (rows[i][1], rows[i][2]))] = np.arange(len(rows))
         documents = [row[1] for row in rows]
-        return cls(version, column(0), documents, column(2), column(3), column(4), column(5), order, segments)
+        columns = (column(0), documents, column(2), column(3), column(4), column(5), column(6))
+        return cls(version, block_rows, *columns, order, segments)
 
     def search(
-        self,
-        db: sqlite3.Connection,
-        queries: Sequence[QueryEmbedding],
-        k: int,
-        allowed: set[int] | None,
-        ranking: Ranking,
+        self, db: sqlite3.Connection, queries: Sequence[QueryEmbedding], k: int, allowed: set[int] | None, ranking: Ranking
     ) -> list[SearchResult]:
         """See `PageIndex.search`; `allowed` are the page ids that passed the filter, None for all."""
         started = time.perf_counter()
         chosen = np.arange(len(self.ids_P))
         if allowed is not None:
-            chosen = np.array([i for i, page in enumerate(self.ids_P.tolist()) if page in allowed], dtype=np.int64)
+            chosen = np.flatnonzero(np.isin(self.ids_P, list(allowed)))
         plan = {
             "engine": "exact",
             "ranking": ranking,
             "pages": len(chosen),
             "vectors": int(self.rows_P[chosen].sum()),
-            "reason": "every page is scored: the index is small enough for an exact scan",
+            "reason": "exact is the only engine so far: every page that passes the filter is scored",
         }
-        stacked_T_D = np.concatenate([query.vectors for query in queries])
-        maxima_P_T = scan(self._page_rows(chosen), stacked_T_D)
+        maxima = scan(self._page_rows(chosen), np.concatenate([query.vectors for query in queries]), self.block_rows)
         scan_ms = (time.perf_counter() - started) * 1000
         results = []
         column = 0
         for query in queries:
             at = time.perf_counter()
-            own_P_T = maxima_P_T[:, column : column + len(query.vectors)]
+            own = maxima.columns(column, column + len(query.vectors))
             column += len(query.vectors)
-            hits = self._rank(db, query, k, chosen, own_P_T, ranking)
+            hits = self._rank(db, query, k, chosen, own, ranking) if len(chosen) else []
             timing = {"scan": round(scan_ms, 2), "rank": round((time.perf_counter() - at) * 1000, 2)}
             results.append(SearchResult(tuple(hits), plan, timing))
         return results
@@ -106,19 +112,18 @@ class PageView:
         query: QueryEmbedding,
         k: int,
         chosen: np.ndarray,
-        maxima_P_T: np.ndarray,
+        maxima: PassageMaxima,
         ranking: Ranking,
     ) -> list[Hit]:
-        if not len(chosen):
-            return []
-        match = lexical.match(db, query.text, self.ids_P[chosen])
-        rough = np.sum(list(combine(ranking, query, maxima_P_T, match).values()), axis=0)
-        slack = 2 * SCAN_SLACK * float(np.abs(query.weights).sum())
+        weights = vector_weights(query, functools.partial(lexical.rarity, db))
+        words = lexical.word_scores(db, query.text, self.ids_P[chosen])
+        named = named_pages(query.text, self.numbers_P[chosen], self.last_P[chosen])
+        rough = _total(combine(ranking, maxima.scores(weights), words, named))
         kth = np.partition(rough, -k)[-k] if k < len(rough) else -np.inf
-        near = np.flatnonzero(rough >= kth - slack)
-        exact_P_T = np.stack([page_maxima(self._vectors(chosen[i]), query.vectors) for i in near])
-        parts = combine(ranking, query, exact_P_T, match.rows(near))
-        scores = np.sum(list(parts.values()), axis=0)
+        near = np.flatnonzero(rough >= kth - 2 * SCAN_SLACK)
+        late = [page_maxima(self._vectors(chosen[i]), query.vectors, self.block_rows).scores(weights)[0] for i in near]
+        parts = combine(ranking, np.array(late), words[near], named[near])
+        scores = _total(parts)
         best = np.lexsort((self.order_P[chosen[near]], -scores))[:k]
         return [
             Hit(
@@ -144,3 +149,7 @@ class PageView:
 
     def _metadata(self, db: sqlite3.Connection, page_id: int) -> dict[str, object]:
         return json.loads(db.execute("SELECT metadata FROM pages WHERE id = ?", (page_id,)).fetchone()[0])
+
+
+def _total(parts: Mapping[str, np.ndarray]) -> np.ndarray:
+    return np.sum(list(parts.values()), axis=0)

@@ -102,11 +102,10 @@ class Writer:
     def _insert_page(self, document_id: int, page: PageRecord, segment_id: int | None, start: int) -> None:
         old = self._db.execute("SELECT id FROM page WHERE document = ? AND number = ?", (document_id, page.page)).fetchone()
         if old:
-            self._db.execute("DELETE FROM page_text WHERE rowid = ?", old)
             self._db.execute("DELETE FROM page WHERE id = ?", old)
         rows = len(page.embedding.vectors)
-        page_id = self._db.execute(
-            "INSERT INTO page VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        self._db.execute(
+            "INSERT INTO page VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 document_id,
                 page.page,
@@ -118,10 +117,10 @@ class Writer:
                 page.ocr_reason,
                 int(page.blank),
                 page.problem,
+                page.text,
                 box_codes(page.word_boxes).tobytes(),
             ),
-        ).lastrowid
-        self._db.execute("INSERT INTO page_text (rowid, text) VALUES (?, ?)", (page_id, page.text))
+        )
 
     def _make_live(self, document_id: int) -> None:
         name, pages, live = self._db.execute("SELECT name, pages, live FROM document WHERE id = ?", (document_id,)).fetchone()
@@ -133,7 +132,6 @@ class Writer:
         self._db.execute("UPDATE document SET live = 1 WHERE id = ?", (document_id,))
 
     def _delete_document(self, document_id: int) -> None:
-        self._db.execute("DELETE FROM page_text WHERE rowid IN (SELECT id FROM page WHERE document = ?)", (document_id,))
         self._db.execute("DELETE FROM page WHERE document = ?", (document_id,))
         self._db.execute("DELETE FROM document WHERE id = ?", (document_id,))
 

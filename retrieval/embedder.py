@@ -19,13 +19,17 @@ class PageEmbedder(Protocol):
         name: what `load_embedder` takes.
         revision: hash of the weights and of every setting that shapes the vectors; stored in the index's manifest.
         dim: length of a vector.
+        block_rows: rows of a block of a passage, 0 where a page is scored as a whole (`colsearcher.indexes.maxsim`).
         device: where it runs, for the line that says what was chosen.
     """
 
     name: str
     revision: str
     dim: int
-    device: str
+    block_rows: int
+
+    @property
+    def device(self) -> str: ...
 
     def embed_pages(self, pages: Sequence[Page]) -> list[PageEmbedding]:
         """One embedding per page, in order. A page without content gives one without vectors."""

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from colsearcher.indexes.address import Address
 from colsearcher.indexes.records import PageEmbedding, QueryEmbedding
+from colsearcher.indexes.stop_words import STOP_WORDS
 
 # Yellow to red, the colours of a marker pen: the page's own ink stays readable beneath.
 _COLD, _HOT = np.array([255, 221, 64], dtype=np.float32), np.array([226, 32, 28], dtype=np.float32)
@@ -21,10 +22,10 @@ _MAX_ALPHA = 150
 
 @dataclass(frozen=True)
 class Evidence:
-    """A place that a query token matched best: its address with box, the token, the similarity."""
+    """A place that a query word matched best: its address with box, the word, the similarity."""
 
     address: Address
-    token: str
+    word: str
     similarity: float
 
 
@@ -34,7 +35,7 @@ def relevance(page: PageEmbedding, query: QueryEmbedding) -> np.ndarray:
     Special tokens, which stand nowhere, get 0.
     """
     similarities_N_T = page.vectors.astype(np.float32) @ query.vectors.T
-    values = (similarities_N_T * (query.weights / query.weights.max())).max(1)
+    values = (similarities_N_T * _shown_weights(query)).max(1)
     values = np.where(page.special, -np.inf, values)
     seen = values[np.isfinite(values)]
     if not len(seen):
@@ -46,20 +47,28 @@ def relevance(page: PageEmbedding, query: QueryEmbedding) -> np.ndarray:
 
 
 def evidence(address: Address, page: PageEmbedding, query: QueryEmbedding, count: int = 5) -> list[Evidence]:
-    """The best place of each query token, the heaviest contributions first, at most `count` different places."""
+    """The best place of each query vector, the heaviest contributions first, at most `count` different places."""
     placed = np.flatnonzero(~page.special)
     if not len(placed):
         return []
     similarities_T_N = query.vectors @ page.vectors[placed].astype(np.float32).T
     best_T = similarities_T_N.argmax(1)
     found: dict[tuple[float, ...], Evidence] = {}
-    for t in np.argsort(-similarities_T_N.max(1) * query.weights, kind="stable"):
-        if query.weights[t] <= 0:
+    weights = _shown_weights(query)
+    for t in np.argsort(-similarities_T_N.max(1) * weights, kind="stable"):
+        if weights[t] <= 0:
             continue
         box = tuple(round(float(v), 4) for v in page.boxes[placed[best_T[t]]])
         place = Address(address.document, address.page, box)  # type: ignore[arg-type]
-        found.setdefault(box, Evidence(place, query.tokens[t], float(similarities_T_N[t, best_T[t]])))
+        found.setdefault(box, Evidence(place, query.words[t], float(similarities_T_N[t, best_T[t]])))
     return list(found.values())[:count]
+
+
+def _shown_weights(query: QueryEmbedding) -> np.ndarray:
+    """(t,) at most 1: special tokens stand for no word and show nothing, function words next to nothing."""
+    weights = np.where(query.special, 0.0, query.weights)
+    weights *= [0.2 if word in STOP_WORDS else 1.0 for word in query.words]
+    return weights / max(float(weights.max()), 1e-9)
 
 
 def draw_heat_map(image: Image.Image, page: PageEmbedding, query: QueryEmbedding) -> Image.Image:

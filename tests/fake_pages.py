@@ -8,7 +8,7 @@ from colsearcher.indexes.manifest import Manifest
 from colsearcher.indexes.records import DocumentRecord, PageEmbedding, PageRecord, QueryEmbedding
 
 DIM = 16
-MANIFEST = Manifest("hash", "r" * 64, DIM, "pdfium", "auto", "none", "2026-01-01T00:00:00+00:00")
+MANIFEST = Manifest("hash", "r" * 64, DIM, 0, "pdfium", "auto", "none", "2026-01-01T00:00:00+00:00")
 
 
 def unit(rng, n, dim=DIM):
@@ -42,7 +42,7 @@ def document(name, pages, *, sha="1", **metadata):
 
 def query(seed=0, text="", t=4):
     vectors = unit(np.random.default_rng(seed), t)
-    return QueryEmbedding(vectors, np.ones(t, np.float32), ("x",) * t, text)
+    return QueryEmbedding(vectors, np.ones(t, np.float32), ("",) * t, np.zeros(t, bool), text)
 
 
 def hash_of(text):

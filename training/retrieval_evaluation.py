@@ -102,7 +102,7 @@ def context_searcher(questions: Sequence[Question], embedder: PageEmbedder) -> I
         texts.setdefault(passage.title, {})[passage.text] = None
     pages = [_passage_page(title, f"{title}. {' '.join(parts)}") for title, parts in texts.items()]
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    manifest = Manifest(embedder.name, embedder.revision, embedder.dim, "none", "never", "", now)
+    manifest = Manifest(embedder.name, embedder.revision, embedder.dim, embedder.block_rows, "none", "never", "", now)
     with tempfile.TemporaryDirectory() as folder, PageIndex.create(Path(folder) / "index", manifest) as index:
         with index.writing():
             for start in range(0, len(pages), 512):

@@ -37,7 +37,7 @@ def bench_search(preset: str, tell: Callable[[str], None]) -> dict[str, Any]:
     tell(f"{documents:,} documents, {len(vectors):,} vectors of {DIM} dimensions, {QUERIES} queries of {QUERY_VECTORS}")
 
     def ours(batch_Q_T_D: np.ndarray) -> np.ndarray:
-        maxima = scan([rows], batch_Q_T_D.reshape(-1, DIM))
+        maxima = scan([rows], batch_Q_T_D.reshape(-1, DIM)).values_S_T
         return maxima.reshape(documents, len(batch_Q_T_D), QUERY_VECTORS).sum(2).T
 
     wide = torch.from_numpy(half.astype(np.float32))

@@ -41,6 +41,6 @@ class Look:
         except OSError as error:
             raise UserError(f"{target} cannot be written ({error.strerror or error}); name another place with -o.") from None
         for piece in found:
-            tell(f"  {piece.token:<16}{piece.similarity:.2f}  {piece.address}")
+            tell(f"  {piece.word:<16}{piece.similarity:.2f}  {piece.address}")
         show(str(target))
         return 0

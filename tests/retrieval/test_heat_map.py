@@ -13,7 +13,7 @@ PAGE = PageEmbedding(np.eye(4, dtype=np.float16), BOXES, np.array([False, False,
 def query(*rows, weights=None):
     vectors = np.array(rows, np.float32)
     weights = np.ones(len(rows), np.float32) if weights is None else np.array(weights, np.float32)
-    return QueryEmbedding(vectors, weights, tuple("abcdef"[: len(rows)]), "")
+    return QueryEmbedding(vectors, weights, tuple("bcdefg"[: len(rows)]), np.zeros(len(rows), bool), "")
 
 
 def test_relevance_is_the_best_over_the_query_from_the_median_up_and_nothing_for_special_tokens():
@@ -25,9 +25,9 @@ def test_relevance_is_the_best_over_the_query_from_the_median_up_and_nothing_for
 
 def test_evidence_is_each_tokens_best_place_heaviest_first_without_repeats():
     found = evidence(Address("a.pdf", 2), PAGE, query([0, 0.6, 0, 0.8], [0, 0, 1, 0], [0, 0, 0.9, 0.1]), 5)
-    assert [(e.token, str(e.address)) for e in found] == [
-        ("b", "a.pdf#p=2&box=0.1,0.7,0.3,0.9"),
-        ("a", "a.pdf#p=2&box=0.6,0.1,0.9,0.2"),
+    assert [(e.word, str(e.address)) for e in found] == [
+        ("c", "a.pdf#p=2&box=0.1,0.7,0.3,0.9"),
+        ("b", "a.pdf#p=2&box=0.6,0.1,0.9,0.2"),
     ]
     assert evidence(Address("a.pdf", 2), PAGE, query([0, 1, 0, 0], weights=[0.0]), 5) == []
 
