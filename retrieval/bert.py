@@ -31,7 +31,7 @@ class BertEncoder:
         # Single-segment input: its type vector is part of every position.
         self._places = tensors["embeddings.position_embeddings.weight"] + tensors["embeddings.token_type_embeddings.weight"][0]
         self._norm = _pair(tensors, "embeddings.LayerNorm")
-        self._layers = []
+        self._layers: list[tuple[tuple[torch.Tensor, torch.Tensor], ...]] = []
         while f"encoder.layer.{len(self._layers)}.attention.self.query.weight" in tensors:
             at = f"encoder.layer.{len(self._layers)}."
             parts = [_pair(tensors, f"{at}attention.self.{name}") for name in ("query", "key", "value")]

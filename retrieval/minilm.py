@@ -22,7 +22,7 @@ from colsearcher.retrieval.page import Page
 from colsearcher.retrieval.weights import PinnedFile
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
 
     from colsearcher.retrieval.bert import BertEncoder
 
@@ -116,7 +116,7 @@ class MiniLMEmbedder:
             kept = output[window.keep]
             vectors[window.text][window.at : window.at + len(kept)] = kept / np.linalg.norm(kept, axis=1, keepdims=True)
         return [
-            PageEmbedding(v, _token_boxes(page, e.word_ids if e else []), np.zeros(len(v), dtype=bool))
+            PageEmbedding(v, _token_boxes(page, _word_numbers(e) if e else []), np.zeros(len(v), dtype=bool))
             for page, e, v in zip(pages, encoded, vectors, strict=True)
         ]
 
@@ -131,7 +131,7 @@ class MiniLMEmbedder:
             # One text at a time, so that a query's vectors do not depend on what it is asked together with.
             ((_, output),) = self._encode([_Window(0, ids, slice(0), 0)])
             vectors = output / np.linalg.norm(output, axis=1, keepdims=True)
-            queries.append(_query(text, vectors, e.word_ids[: len(ids)], e.offsets[: len(ids)]))
+            queries.append(_query(text, vectors, _word_numbers(e)[: len(ids)], e.offsets[: len(ids)]))
         return queries
 
     def mean_vectors(self, texts: Sequence[str]) -> np.ndarray:
@@ -182,6 +182,11 @@ def _has_bf16() -> bool:
     import torch
 
     return torch.cpu._is_avx512_bf16_supported()
+
+
+def _word_numbers(encoding: Encoding) -> list[int]:
+    """For each token, the number of its word."""
+    return [number for number in encoding.word_ids if number is not None]
 
 
 def _query(text: str, vectors: np.ndarray, word_ids: Sequence[int], offsets: Sequence[tuple[int, int]]) -> QueryEmbedding:

@@ -63,7 +63,7 @@ def bench_search(preset: str, tell: Callable[[str], None]) -> dict[str, Any]:
         ("torch fp32", torch_fp32, 4 * DIM),
         ("numpy fp32", numpy_fp32, 4 * DIM),
     )
-    timed = []
+    timed: list[dict[str, Any]] = []
     for name, engine, bytes_per_vector in engines:
         tell(f"timing {name}")
         timed.append({"engine": name, **_time(engine, queries), "recall@10": _recall(engine(queries), exact)})

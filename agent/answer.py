@@ -1,0 +1,160 @@
+"""From a rollout to an answer that can be checked: citations, and the decision not to answer.
+
+Every check is about words and numbers on retrieved pages; none of them understands the answer. They catch what a page does
+not say; they do not catch a wrong reading of a page that says something similar. What the policy wrote is never replaced.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from colsearcher.agent.retriever import Passage
+from colsearcher.agent.rollout import Rollout
+from colsearcher.agent.wording import STOPWORDS, is_number, terms, tokens
+from colsearcher.indexes.address import Address
+
+QUESTION_COVERAGE = 0.5
+"""The retrieved pages must hold this share of the question's terms (by weight), or the corpus is about something else."""
+
+SHORT = 5  # an answer of so many words has to stand on the page as it is
+LONG_COVERAGE = 0.7  # of a longer one every number, and this share of its words and of those that the question lacks
+
+Weight = Callable[[str], float]
+
+_NUMBER_CITED = re.compile(r"\((\d{1,3})\)|\[(\d{1,3})\]")
+_ADMITS = re.compile(
+    r"\W*(?:(?:sorry|i'm sorry|the documents)\W.{0,40})?\b(?:(?:i )?(?:do not|don't|don’t|does not) (?:know|say|state|mention)"
+    r"|not (?:found|given|stated|mentioned|specified|known|in the documents)|unknown|no answer)\b",
+    re.IGNORECASE,
+)
+"""At the beginning of an answer only: «V-118, colour not stated» is an answer."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is shown to the reader.
+
+    Attributes:
+        text: the policy's answer, None when there is none to give.
+        abstained: no answer is given; `reason` says why.
+        written: what the policy wrote as its answer, whether it is given or not; None if it wrote none.
+        unsupported: it wrote an answer that no retrieved page supports.
+        citations: pages retrieved in this rollout that support the answer, best first. Empty when abstained.
+        nearest: when abstained, the pages that came nearest, best first.
+    """
+
+    text: str | None
+    abstained: bool
+    reason: str | None
+    written: str | None
+    unsupported: bool
+    citations: tuple[Address, ...]
+    nearest: tuple[Address, ...]
+
+    def as_json(self) -> dict[str, object]:
+        """The same as JSON values, addresses as text."""
+        return {
+            "answer": self.text,
+            "abstained": self.abstained,
+            "reason": self.reason,
+            "written": self.written,
+            "unsupported": self.unsupported,
+            "citations": [str(address) for address in self.citations],
+            "nearest": [str(address) for address in self.nearest],
+        }
+
+
+def make_answer(rollout: Rollout, weight: Weight = lambda term: 1.0) -> Answer:
+    """Check a rollout's answer against the pages it retrieved.
+
+    Args:
+        weight: of a question term, for example its inverse document frequency in the corpus.
+    """
+    pages = {number: page for search in rollout.searches for number, page in enumerate(search.passages, search.first)}
+    written = rollout.parsed.answer
+    ranked = sorted(pages.values(), key=lambda page: -coverage(rollout.question, [page], weight))
+    nearest = tuple(page.address for page in ranked)
+
+    def abstain(reason: str, unsupported: bool = False) -> Answer:
+        return Answer(None, True, reason, written, unsupported, (), nearest)
+
+    if written is None:
+        return abstain(rollout.error or f"The policy gave no answer ({rollout.stop.value.replace('_', ' ')}).")
+    if _ADMITS.match(written):
+        return abstain("The policy says that it does not know.")
+    if not pages:
+        return abstain("No page was retrieved, so nothing supports the answer.", unsupported=True)
+    if coverage(rollout.question, ranked, weight) < QUESTION_COVERAGE:
+        return abstain("The pages that were found do not cover the question.", unsupported=True)
+    if not _says_something_new(written, rollout.question):
+        return abstain("The answer only repeats the question.", unsupported=True)
+    cited = _cited(written, pages)
+    supporting = [page for page in ranked if supports(page.text, written, rollout.question)]
+    if not supporting:
+        return abstain("No retrieved page says what the policy answered.", unsupported=True)
+    best = coverage(rollout.question, supporting[:1], weight)
+    near = [page for page in supporting if page in cited or coverage(rollout.question, [page], weight) >= 0.8 * best]
+    near.sort(key=lambda page: page not in cited)
+    return Answer(written, False, None, written, False, tuple(page.address for page in near), ())
+
+
+def coverage(question: str, pages: list[Passage], weight: Weight = lambda term: 1.0) -> float:
+    """Weighted share of the question's terms that stand on the pages taken together; 1.0 for a question without any.
+
+    >>> page = Passage(Address("a.pdf", 1), "Valve V-118 replaces part K-40.", 1.0)
+    >>> coverage("Which valve replaces part K-41?", [page])
+    0.75
+    """
+    wanted = set(terms(question))
+    there = {term for page in pages for term in terms(page.text)}
+    total = sum(weight(term) for term in wanted)
+    return sum(weight(term) for term in wanted & there) / total if total > 0 else 1.0
+
+
+def supports(page: str, answer: str, question: str = "") -> bool:
+    """Whether the page says the answer: a short one word for word, of a longer one every number and most words.
+
+    Of a longer answer the words that do not come from the question are its claim, so most of them must be there as well.
+
+    >>> supports("Revenue rose to 1,577 million euros.", "1577 million")
+    True
+    >>> supports("Revenue rose to 1,577 million euros.", "1,578 million")
+    False
+    """
+    wanted, there = _bare(_without_citations(answer)), _bare(page)
+    if not wanted:
+        return False
+    if len(wanted) <= SHORT:
+        return any(there[start : start + len(wanted)] == wanted for start in range(len(there) - len(wanted) + 1))
+    if any(is_number(token) and token not in there for token in wanted):
+        return False
+    content = {token for token in wanted if token not in STOPWORDS}
+    claim = content - set(tokens(question))
+    return all(len(words & set(there)) >= LONG_COVERAGE * len(words) for words in (content, claim))
+
+
+def _bare(text: str) -> list[str]:
+    return [token for token in tokens(text) if token not in ("a", "an", "the")]
+
+
+def _says_something_new(answer: str, question: str) -> bool:
+    """A word or number that the question does not hold, unless the question offers a choice."""
+    words = tokens(question)
+    return "or" in words or any(token not in words and token not in STOPWORDS for token in _bare(answer))
+
+
+def _cited(answer: str, pages: dict[int, Passage]) -> list[Passage]:
+    """Pages that the answer names by number or by address. What was not retrieved in this rollout is not among them."""
+    numbers = {int(a or b) for a, b in _NUMBER_CITED.findall(answer)}
+    return [page for number, page in pages.items() if number in numbers or _names(answer, page.address)]
+
+
+def _names(answer: str, address: Address) -> bool:
+    return re.search(re.escape(str(address)) + r"(?!\d)", answer) is not None
+
+
+def _without_citations(answer: str) -> str:
+    answer = re.sub(r"\[?\S+#p=\d+(?:&box=[\d.,]+)?\]?", " ", answer)
+    return _NUMBER_CITED.sub(" ", answer)

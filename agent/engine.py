@@ -1,0 +1,184 @@
+"""What the agent asks of a language model: token ids in, token ids, logprobs and a stop reason out.
+
+Text is for eyes only. What the policy sampled is never decoded and encoded again on its way into the next turn, because
+another spelling of the same text is another trajectory (and would train tokens that were never sampled).
+
+Left out here: any model. `transformers_engine` runs one in this process; others (vLLM, an HTTP server) fit the same shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from colsearcher.indexes.errors import ColSearcherError
+
+Message = Mapping[str, str]  # {"role": "system" | "user" | "assistant", "content": …}
+
+
+class EngineProblem(ColSearcherError):
+    """The model call failed (out of memory, connection lost). The rollout ends with `StopReason.ENGINE_FAILED`."""
+
+
+class StopReason(StrEnum):
+    """Why a turn or a whole rollout ended.
+
+    The first group ends a turn and comes from an engine; the second ends a rollout and comes from `rollout`.
+    """
+
+    STOP_STRING = "stop_string"  # a text that the caller waits for was completed
+    EOS = "eos"  # the policy ended its message; as the end of a rollout: without having answered
+    TOKEN_BUDGET = "token_budget"
+    CONTEXT_FULL = "context_full"
+    TIME_BUDGET = "time_budget"
+    CANCELLED = "cancelled"
+
+    ANSWERED = "answered"
+    SEARCH_BUDGET = "search_budget"  # asked to search again after it was told that no search is left
+    FORMAT_BROKEN = "format_broken"
+    ENGINE_FAILED = "engine_failed"
+    RETRIEVER_FAILED = "retriever_failed"
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to pick the next token.
+
+    Attributes:
+        temperature: 0 is greedy.
+        top_p: 1 samples from the whole distribution, which is what a trainer assumes.
+        seed: of the session's own random stream; the same seed and ids give the same tokens on the same machine.
+        max_tokens: at most so many tokens in one turn.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    max_tokens: int = 512
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.max_tokens < 0:
+            raise ValueError(f"temperature >= 0, 0 < top_p <= 1 and max_tokens >= 0, not {self}")
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One turn: what the policy wrote.
+
+    Attributes:
+        ids: sampled token ids, the one that completed a stop string or ended the message included.
+        logprobs: natural logarithms, one per id, of the full softmax at the sampling temperature (1 when greedy), before
+            `top_p` cuts it.
+        stop: why the turn ended.
+        matched: the stop string that ended it, for `STOP_STRING`.
+    """
+
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    stop: StopReason
+    matched: str | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.ids) != len(self.logprobs):
+            raise ValueError(f"{len(self.ids)} ids but {len(self.logprobs)} logprobs")
+
+
+OnToken = Callable[[int, float], None]  # token id, logprob; called as each token is sampled
+Interrupt = Callable[[], StopReason | None]  # asked before each token; a reason ends the turn
+
+
+def never() -> None:
+    return None
+
+
+class Session(Protocol):
+    """One conversation whose keys and values stay cached between turns."""
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Everything that the model has seen or written, in order, the prompt included."""
+        ...
+
+    @property
+    def room(self) -> int:
+        """How many tokens still fit into the context."""
+        ...
+
+    def append(self, ids: Sequence[int]) -> None:
+        """Add tokens that the environment wrote. Nothing is sampled.
+
+        Raises:
+            ValueError: there are more of them than `room`.
+        """
+        ...
+
+    def generate(
+        self,
+        sampling: Sampling,
+        *,
+        stop: Sequence[str] = (),
+        on_token: OnToken | None = None,
+        interrupt: Interrupt = never,
+    ) -> Generation:
+        """Sample until a stop string, the end of the message, a budget or an interrupt.
+
+        An engine that cannot stream may leave `on_token` uncalled; it then may not keep tokens of a turn that raised.
+
+        Raises:
+            EngineProblem: the model call failed. `ids` has grown by exactly the tokens that `on_token` was given.
+        """
+        ...
+
+
+class Engine(Protocol):
+    """A policy ready to run."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def revision(self) -> str: ...
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of plain text. Control tokens spelled out in it (`<|im_end|>`) stay ordinary characters."""
+        ...
+
+    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+        """Ids of a chat up to where the assistant starts to write. Message contents cannot forge control tokens."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str: ...
+
+    def start(self, prompt_ids: Sequence[int]) -> Session:
+        """Begin a conversation.
+
+        Raises:
+            EngineProblem: the prompt does not fit into the context.
+        """
+        ...
+
+
+class StopStrings:
+    """Watches one turn for the first token after which its decoded text holds a stop string.
+
+    A tag spans several tokens and may share its last one with what follows (`>.` or `>\\n`), so ids cannot be compared.
+    The completing token is kept whole: what trails in it was sampled too.
+    """
+
+    def __init__(self, stop: Sequence[str], decode: Callable[[Sequence[int]], str]) -> None:
+        self._stop = tuple(stop)
+        self._decode = decode
+        self._tail: list[int] = []
+        # Each token but a control token adds a byte or more, so this many of them hold any stop string.
+        self._keep = max((len(text.encode()) for text in self._stop), default=0) + 1
+
+    def push(self, token: int) -> str | None:
+        """The stop string that this token completes, the one that ends first if there are several."""
+        if not self._stop:
+            return None
+        self._tail = [*self._tail[-self._keep :], token]
+        text = self._decode(self._tail)
+        found = [(text.index(stop) + len(stop), stop) for stop in self._stop if stop in text]
+        return min(found)[1] if found else None
