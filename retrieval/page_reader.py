@@ -43,7 +43,7 @@ class ReadSettings:
     page_seconds: float = 60.0
     max_pixels: int = MAX_PIXELS
     workers: int | None = None
-    worker_bytes: int = 4 << 30
+    worker_bytes: int = 6 << 30
 
     def __post_init__(self) -> None:
         if self.renderer not in ("pdfium", "poppler"):

@@ -72,11 +72,15 @@ def count_pages(sources: Sequence[Source], settings: ReadSettings | None = None)
 
 @dataclass(eq=False)
 class _Slot:
-    """A task in the order of the output, and those of its records that have not been handed out."""
+    """A task in the order of the output, and those of its records that have not been handed out.
+
+    `killer` is the page that a process died of once, 0 for opening the document, None so far.
+    """
 
     task: Task
     started: bool = False
     done: bool = False
+    killer: int | None = None
     records: deque[ReadRecord] = field(default_factory=deque)
 
 
@@ -134,7 +138,7 @@ class _Reading:
         try:
             record = worker.take()
         except EOFError:
-            self._replace(worker, worker.why_dead())
+            self._replace(worker, worker.why_dead(), again=True)
             return
         slot = self._workers[worker]
         if record is None or slot is None:
@@ -143,6 +147,9 @@ class _Reading:
         if worker.sent == slot.task.records:
             slot.done = True
             worker.task = self._workers[worker] = None
+            if worker.worn:
+                del self._workers[worker]
+                worker.end()
         if isinstance(record, DocumentInfo) and self._with_pages:
             self._add_pages(slot, record.pages)
 
@@ -155,15 +162,22 @@ class _Reading:
         for position, chunk in enumerate(chunks):
             self._slots.insert(at + position, _Slot(Task(source, chunk)))
 
-    def _replace(self, worker: Worker, reason: str) -> None:
-        """Report the page that a dead or overdue process was at; what is left of its task goes back in line."""
+    def _replace(self, worker: Worker, reason: str, *, again: bool = False) -> None:
+        """Report the page that a dead or overdue process was at; what is left of its task goes back in line.
+
+        With `again` the page itself gets a second try first: what a process died of may have come from the pages before.
+        """
         slot = self._workers.pop(worker)
         sent = worker.sent
         worker.end()
         if slot is None:
             return
         source, pages = slot.task.source, slot.task.pages
-        slot.records.append(ReadProblem(source.document, pages[sent] if pages else None, reason))
+        page = pages[sent] if pages else None
+        if again and slot.killer != (page or 0):
+            slot.killer, slot.started, slot.task = page or 0, False, Task(source, pages[sent:])
+            return
+        slot.records.append(ReadProblem(source.document, page, reason))
         rest = pages[sent + 1 :]
         slot.started, slot.done = not rest, not rest
         if rest:

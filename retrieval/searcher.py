@@ -8,13 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 from PIL import Image
 
 from colsearcher.indexes.address import Address
 from colsearcher.indexes.errors import FileProblem
+from colsearcher.indexes.maxsim import best_passage
 from colsearcher.indexes.page_index import PageIndex
 from colsearcher.indexes.ranking import Ranking
-from colsearcher.indexes.records import SearchResult
+from colsearcher.indexes.records import QueryEmbedding, SearchResult
 from colsearcher.retrieval.corpus import IMAGE_SUFFIXES, content_hash
 from colsearcher.retrieval.embedder import PageEmbedder, load_embedder
 from colsearcher.retrieval.heat_map import Evidence, crop, draw_heat_map, evidence
@@ -22,6 +24,14 @@ from colsearcher.retrieval.page import PageImage
 from colsearcher.retrieval.render import draw
 
 PICTURE_SIDE = 1600
+
+
+@dataclass(frozen=True)
+class Passage:
+    """The part of a page that a question matched best: where it is, and its words (empty for a model that reads pixels)."""
+
+    address: Address
+    text: str
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,24 @@ class Searcher:
             )
             for result in results
         ]
+
+    def passages(self, question: str, places: Sequence[Address]) -> list[Passage]:
+        """For each page, the part of it that gave it its score, as an address with a box and as text."""
+        query = self.embedder.embed_queries([question])[0]
+        weights = self.index.query_weights(query)
+        return [self._passage(query, weights, place) for place in places]
+
+    def _passage(self, query: QueryEmbedding, weights: np.ndarray, place: Address) -> Passage:
+        embedding = self.index.embedding(place.document, place.page)
+        rows = best_passage(embedding.vectors, query.vectors, weights, self.index.manifest.block_rows)
+        boxes = embedding.boxes[rows][~embedding.special[rows]]
+        page = self.index.page(place.document, place.page)
+        inside = {box.tobytes() for box in boxes}
+        words = [word for word, box in zip(page.text.split(), page.word_boxes, strict=True) if box.tobytes() in inside]
+        x0, y0 = boxes[:, :2].min(0).tolist()
+        x1, y1 = boxes[:, 2:].max(0).tolist()
+        box = (round(x0, 4), round(y0, 4), round(x1, 4), round(y1, 4))
+        return Passage(Address(place.document, place.page, box), " ".join(words))
 
     def evidence(self, question: str, address: Address, count: int = 5) -> list[Evidence]:
         """Where on the page each word of the question is matched best, the strongest first."""

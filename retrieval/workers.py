@@ -24,6 +24,8 @@ from colsearcher.retrieval.page import Page
 from colsearcher.retrieval.page_reader import DocumentInfo, PageReader, ReadSettings
 
 START_SECONDS = 120.0
+# OCR takes about 20 MB more (and reserves 100) with every page; after so many a process is replaced.
+OCR_PAGES = 16
 
 ReadRecord: TypeAlias = DocumentInfo | Page | ReadProblem
 
@@ -49,12 +51,14 @@ class Worker:
     Attributes:
         task: what it is at, None while it is idle or starting.
         sent: how many of the task's records have been taken.
+        ocr_pages: how many pages the process has given to OCR so far.
     """
 
     def __init__(self, settings: ReadSettings, threads: int) -> None:
         self._settings = settings
         self.task: Task | None = None
         self.sent = 0
+        self.ocr_pages = 0
         self.ready = False
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
@@ -89,7 +93,13 @@ class Worker:
             self.ready = True
             return None
         self.sent += 1
+        self.ocr_pages += isinstance(message, Page) and message.ocr_reason is not None
         return message
+
+    @property
+    def worn(self) -> bool:
+        """It has used OCR so much that a new process is better: OCR keeps memory for every new shape of line that it meets."""
+        return self.ocr_pages >= OCR_PAGES
 
     @property
     def seconds_left(self) -> float:

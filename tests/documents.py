@@ -64,20 +64,22 @@ def pageless_pdf(path: Path) -> Path:
     return path
 
 
-def endless_pdf(path: Path) -> Path:
-    """Three pages; the second draws a form that draws a form … ten levels deep, ten times each: no reader ends it."""
+def endless_pdf(path: Path, levels: int = 10) -> Path:
+    """Three pages; the second draws a form that draws a form … ten levels deep, ten times each: no reader ends it.
+
+    With fewer levels it only takes long."""
     canvas = Canvas(str(path), pagesize=(300, 200))
     canvas.drawString(30, 170, "the first page is good as gold")
     canvas.showPage()
     canvas.beginForm("level0")
     canvas.drawString(30, 170, "x")
     canvas.endForm()
-    for level in range(1, 11):
+    for level in range(1, levels + 1):
         canvas.beginForm(f"level{level}")
         for _ in range(10):
             canvas.doForm(f"level{level - 1}")
         canvas.endForm()
-    canvas.doForm("level10")
+    canvas.doForm(f"level{levels}")
     canvas.showPage()
     canvas.drawString(30, 170, "the third page is good as gold")
     canvas.save()

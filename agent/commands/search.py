@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Literal
 
 from colsearcher.agent.flags import argument, option
@@ -31,11 +32,7 @@ class Search:
 
         with Searcher.open(self.index, self.embedder) as searcher:
             result = searcher.search([self.question], self.k, filter=self.filter, ranking=self.ranking)[0]
-            places = {
-                str(hit.address): [str(e.address) for e in searcher.evidence(self.question, hit.address, 3)]
-                for hit in result.hits
-            }
-            texts = {str(hit.address): searcher.index.page(hit.document, hit.page).text for hit in result.hits}
+            passages = searcher.passages(self.question, [hit.address for hit in result.hits])
         if self.json:
             hits = [
                 {
@@ -44,17 +41,18 @@ class Search:
                     "score": round(hit.score, 6),
                     "address": str(hit.address),
                     "parts": {name: round(value, 6) for name, value in hit.parts.items()},
-                    "evidence": places[str(hit.address)],
+                    "evidence": [str(passage.address)],
+                    "text": passage.text,
                     "metadata": dict(hit.metadata),
                 }
-                for hit in result.hits
+                for hit, passage in zip(result.hits, passages, strict=True)
             ]
             show_json({"query": self.question, "hits": hits, "plan": dict(result.plan), "timing_ms": dict(result.timing_ms)})
             return 0
-        for hit in result.hits:
-            parts = " + ".join(f"{name} {value:.3f}" for name, value in hit.parts.items())
-            show(f"{hit.score:.3f}  {hit.address}   ({parts})")
-            show(f"       {texts[str(hit.address)][:110]}")
+        for hit, passage in zip(result.hits, passages, strict=True):
+            parts = " + ".join(f"{name} {value:.3f}" for name, value in hit.parts.items() if value)
+            show(f"{hit.score:.3f}  {hit.address}   = {parts}")
+            show(f"       {shorten(passage.text, 120, placeholder=' …')}")
         if not result.hits:
             show("no page matches" + (f" the filter «{self.filter}»" if self.filter else ""))
         return 0

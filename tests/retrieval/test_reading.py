@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from documents import endless_pdf, locked_pdf, picture, text_pdf
 
 from colsearcher.indexes.errors import MissingExtra, UserError
+from colsearcher.retrieval import workers
 from colsearcher.retrieval.corpus import Source, find_sources
 from colsearcher.retrieval.page import Page
 from colsearcher.retrieval.reading import (
@@ -104,17 +106,50 @@ def test_a_page_without_end_is_given_up_and_the_next_one_read(tmp_path: Path) ->
     assert readers() == []
 
 
+def kill_reader() -> None:
+    """Kill the one reader in the middle of the second page."""
+    deadline = time.monotonic() + 20
+    while not readers() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    (reader,) = readers()
+    os.kill(reader, signal.SIGKILL)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals there")
-def test_a_reader_that_is_killed_is_replaced(tmp_path: Path) -> None:
+def test_a_page_whose_reader_is_killed_gets_a_second_try(tmp_path: Path) -> None:
+    source = find_sources([endless_pdf(tmp_path / "a.pdf", levels=5)]).files
+    reading = read_documents(source, ReadSettings(workers=1, ocr="never"))
+    assert [spot(next(reading))[0] for _ in range(2)] == ["info", "page"]
+    killer = threading.Thread(target=kill_reader)
+    killer.start()
+    assert [spot(record) for record in reading] == [("page", "a.pdf", 2), ("page", "a.pdf", 3)]
+    killer.join()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals there")
+def test_a_page_whose_reader_is_killed_twice_is_reported_and_the_next_one_read(tmp_path: Path) -> None:
     source = find_sources([endless_pdf(tmp_path / "a.pdf")]).files
     reading = read_documents(source, ReadSettings(workers=1, ocr="never"))
     assert [spot(next(reading))[0] for _ in range(2)] == ["info", "page"]
-    time.sleep(0.3)
-    (reader,) = readers()
-    os.kill(reader, signal.SIGKILL)
+    killers = threading.Thread(target=lambda: (kill_reader(), time.sleep(0.5), kill_reader()))
+    killers.start()
     problem, third = reading
+    killers.join()
     assert problem == ReadProblem("a.pdf", 2, "The reading process was killed, which systems do when memory runs out.")
     assert spot(third) == ("page", "a.pdf", 3)
+
+
+def test_a_reader_that_has_used_ocr_enough_makes_place_for_a_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "OCR_PAGES", 1)
+    for name in ("a.png", "b.png"):
+        picture(["hello there"]).save(tmp_path / name)
+    seen = set()
+    for record in read_documents(find_sources([tmp_path]).files, ReadSettings(workers=1)):
+        seen.update(readers())
+        if isinstance(record, Page):
+            assert record.text == "hello there"
+    assert len(seen) >= 2
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits what a process takes")
