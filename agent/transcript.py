@@ -18,23 +18,27 @@ class Transcript:
         self._out = out or sys.stderr
         self._colour = self._out.isatty()
         self._searches = 0
-        self._writing = False
+        self._written = ""
 
     def event(self, kind: str, data: Mapping[str, Any]) -> None:
         if kind == "ask":
             self._line(f"{'question':<10}{data['question']}", "1")
         elif kind == "token" and data["text"]:
-            if not self._writing:
+            if not self._written:
                 self._put(f"{'policy':<10}", "2")
-            self._writing = True
-            self._put(data["text"].replace("\n", f"\n{_INDENT}"), "36")
+            # White space waits for what follows it, so that a turn does not end in empty lines.
+            fresh = (self._written + data["text"])[len(self._written.rstrip()) :]
+            if fresh.strip():
+                self._put(fresh.rstrip().replace("\n", f"\n{_INDENT}"), "36")
+            self._written += data["text"]
         elif kind == "turn":
             self._put("\n")
-            self._writing = False
+            self._written = ""
         elif kind == "hits":
             self._searches += 1
             self._line(f"{f'search {self._searches}':<10}«{data['query']}»", "2")
-            for number, hit in enumerate(data["hits"], data["first"]):
+            numbered = enumerate(data["hits"], data["first"])
+            for number, hit in sorted(numbered, key=lambda pair: -pair[1]["score"]):
                 self._line(f"{_INDENT}({number}) {hit['score']:.3f}  {hit['address']}", "2")
             if data["notice"]:
                 self._line(f"{_INDENT}{data['notice']}", "2")

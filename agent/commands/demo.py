@@ -13,9 +13,9 @@ from colsearcher.agent.terminal import duration, show
 
 # One page answers the first, two pages the second, none the third.
 QUESTIONS = (
-    "Which oil does the winch gearbox need?",
-    "What is the battery capacity of the buoy type named in the letter?",
-    "Who won the football world cup in 1998?",
+    "With which shackle is the chain joined to the swivel?",
+    "What revenue did the region where the new depot Wick Harbour opens have in 2025, in million crowns?",
+    "What is the meaning of error code E-88?",
 )
 
 

@@ -86,13 +86,18 @@ def test_look_draws_the_page_its_box_and_its_heat_map(index, tmp_path):
     call("look", "garden.pdf#p=2", "--index", index, "-o", tmp_path / "plain.png")
     shown = call("look", "garden.pdf#p=2", "--query", "pruning roses", "--index", index, "-o", tmp_path / "heat.png")
     call("look", "garden.pdf#p=2&box=0,0,0.5,0.5", "--index", index, "-o", tmp_path / "box.png")
-    plain, heat = (np.asarray(Image.open(tmp_path / f"{name}.png"), dtype=int) for name in ("plain", "heat"))
+    plain, heat, box = (pixels(tmp_path / f"{name}.png") for name in ("plain", "heat", "box"))
     assert plain.shape == heat.shape and max(plain.shape) == 1600
-    assert Image.open(tmp_path / "box.png").size == (800, round(plain.shape[0] / 2))
+    assert box.shape[:2] == (round(plain.shape[0] / 2), 800)
     changed = np.argwhere((plain != heat).any(2)) / plain.shape[:2]
     # The page's one line stands between 10 % and 25 % of its height and left of 75 % of its width.
     assert changed[:, 0].min() > 0.05 and changed[:, 0].max() < 0.3 and changed[:, 1].max() < 0.8
     assert "garden.pdf#p=2&box=" in shown.stderr
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        return np.asarray(image, dtype=int)
 
 
 def test_ask_answers_with_cited_pages_or_not_at_all(index):
