@@ -33,6 +33,10 @@ class Ask:
     json: bool = option("print one JSON document", default=False)
 
     def run(self) -> int:
+        from colsearcher.indexes.page_index import PageIndex
+
+        with PageIndex.open(self.index) as index:
+            index.require_pages()  # before the seconds that loading the models takes
         from colsearcher.agent.ask import ask
         from colsearcher.agent.engine import Sampling
         from colsearcher.agent.policy import load_policy
@@ -43,7 +47,6 @@ class Ask:
         from colsearcher.retrieval.searcher import Searcher
 
         with Searcher.open(self.index) as searcher:
-            searcher.index.require_pages()
             policy = load_policy(self.policy)
             tell(f"{policy.describe()}; embedder {searcher.embedder.name} on {searcher.embedder.device}")
             guided = self.protocol == "guided" or (self.protocol == "auto" and self.policy == "embedded")

@@ -60,7 +60,7 @@ class Plan:
                     "pages": found.pages,
                     "pages_ocr": found.pages_ocr,
                     "pages_blank": found.blank,
-                    "seconds_expected": round(seconds, 1),
+                    "seconds_expected": round(seconds, 3),
                     "bytes_expected": round(disk),
                     "bytes_free": free,
                     "measured_on": list(costs.pages) if costs else [],

@@ -28,6 +28,10 @@ class Search:
     json: bool = option("print one JSON document", default=False)
 
     def run(self) -> int:
+        from colsearcher.indexes.page_index import PageIndex
+
+        with PageIndex.open(self.index) as index:
+            index.require_pages()  # before the seconds that loading the models takes
         from colsearcher.retrieval.searcher import Searcher
 
         with Searcher.open(self.index, self.embedder) as searcher:

@@ -89,7 +89,7 @@ def _enclosure() -> Sheet:
             sheet.write((x, y + 24), cell, "bold" if i == 0 else "plain", _TEXT, _INK)
     for x in columns[1:]:
         sheet.draw.line((x - 16, top, x - 16, top + step * len(rows)), fill=_INK, width=2)
-    y = top + step * len(rows) + 50
+    y: float = top + step * len(rows) + 50
     for text in (
         "Depths are measured from the highest tide. The stations not listed here belong to the Fisheries Office and are "
         "serviced by another company.",

@@ -113,7 +113,7 @@ def letter_page() -> list[Flowable]:
 
 
 def regions_page() -> list[Flowable]:
-    rows = [("Revenue in million crowns", "2023", "2024", "2025", "Change")]
+    rows: list[tuple[str, ...]] = [("Revenue in million crowns", "2023", "2024", "2025", "Change")]
     lines = [(region.name, region.revenue) for region in facts.REGIONS] + [("All regions", facts.REVENUE)]
     rows += [(name, *(f"{v:.1f}" for v in revenue), f"{facts.growth(revenue):+.1f} %") for name, revenue in lines]
     chart = bar_chart(
