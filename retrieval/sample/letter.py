@@ -83,13 +83,13 @@ def _enclosure() -> Sheet:
     rows = [("Station", "Serial number", "Depth", "Last service")]
     rows += [(s.name, s.serial, f"{s.depth_m} m", s.last_service) for s in facts.STATIONS]
     for i, row in enumerate(rows):
-        y = top + i * step
+        y: float = top + i * step
         sheet.draw.rectangle((_LEFT, y, _RIGHT, y + step), outline=_INK, width=2, fill=(232, 227, 212) if i == 0 else None)
         for x, cell in zip(columns, row, strict=True):
             sheet.write((x, y + 24), cell, "bold" if i == 0 else "plain", _TEXT, _INK)
     for x in columns[1:]:
         sheet.draw.line((x - 16, top, x - 16, top + step * len(rows)), fill=_INK, width=2)
-    y: float = top + step * len(rows) + 50
+    y = top + step * len(rows) + 50
     for text in (
         "Depths are measured from the highest tide. The stations not listed here belong to the Fisheries Office and are "
         "serviced by another company.",
