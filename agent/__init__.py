@@ -1,1 +1,1 @@
-
+"""The policy that searches and answers: protocol, engine, rollout, checked answers, traces, and the command line."""

@@ -23,7 +23,7 @@ from pathlib import Path
 from colsearcher.indexes.page_index import PageIndex
 from colsearcher.retrieval.corpus import find_sources
 from colsearcher.retrieval.embedder import load_embedder
-from colsearcher.retrieval.indexing import add_documents, open_or_create
+from colsearcher.retrieval.indexing import add_documents, missing_work, open_or_create
 from colsearcher.retrieval.reading import ReadSettings
 from colsearcher.retrieval.sample.corpus import write_sample_corpus
 from colsearcher.retrieval.searcher import Searcher
@@ -46,7 +46,7 @@ sample.documents
 # %%
 settings, embedder = ReadSettings(), load_embedder()
 with open_or_create(work / "index", embedder, settings) as index:
-    report = add_documents(index, embedder, find_sources([work / "corpus"]), settings)
+    report = add_documents(index, embedder, missing_work(index, find_sources([work / "corpus"])), settings)
     print(f"{report.pages_added} pages, {report.pages_ocr} by OCR, {len(report.problems)} problems")
 
 # %% [markdown]

@@ -37,7 +37,6 @@ class Progress:
         document: the one being read.
         pages_read, pages_stored: of this run.
         ocr_read: pages among `pages_read` that needed OCR.
-        ocr_reason: for the page just read, else None.
     """
 
     document: str
@@ -64,13 +63,23 @@ class IndexReport:
 
 @dataclass(frozen=True)
 class Work:
-    """What an index lacks of some sources: the files to read, their records, and the pages of them that are stored."""
+    """What an index lacks of some sources.
+
+    Attributes:
+        to_read: files that are new, changed, or not read to their end.
+        hashes: their content hashes by document id.
+        stored: the pages of them that the index holds already.
+        unchanged: documents that the index holds as they are.
+        problems: files and folders that cannot be read.
+        ignored: how many files are neither PDF nor image.
+    """
 
     to_read: tuple[Source, ...]
     hashes: dict[str, str]
     stored: dict[str, frozenset[int]]
     unchanged: tuple[DocumentRecord, ...]
     problems: tuple[ReadProblem, ...]
+    ignored: int
 
 
 def open_or_create(folder: Path, embedder: PageEmbedder, settings: ReadSettings) -> PageIndex:
@@ -122,25 +131,23 @@ def missing_work(index: PageIndex | None, sources: Sources, *, retry: bool = Fal
         to_read.append(source)
         hashes[source.document] = sha256
         stored[source.document] = kept
-    return Work(tuple(to_read), hashes, stored, tuple(unchanged), tuple(problems))
+    return Work(tuple(to_read), hashes, stored, tuple(unchanged), tuple(problems), sources.ignored)
 
 
 def add_documents(
     index: PageIndex,
     embedder: PageEmbedder,
-    sources: Sources,
+    work: Work,
     settings: ReadSettings,
     *,
-    retry: bool = False,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> IndexReport:
-    """Bring an index up to date with files. Files that cannot be read are reported and never stop the run.
+    """Do the work that `missing_work` found. Files that cannot be read are reported and never stop the run.
 
     Documents that are in the index but not among the sources stay (`PageIndex.remove` removes them).
     """
     started = time.monotonic()
     with index.writing():
-        work = missing_work(index, sources, retry=retry)
         run = _Run(index, embedder, work, on_progress)
         moved = {record.document: record.path for record in index.documents()}
         index.add([record for record in work.unchanged if moved[record.document] != record.path], [])
@@ -148,7 +155,7 @@ def add_documents(
             run.take(record)
         run.commit()
     report = run.report
-    report.files_ignored = sources.ignored
+    report.files_ignored = work.ignored
     report.documents_unchanged = len(work.unchanged)
     report.pages_unchanged = sum(record.pages for record in work.unchanged)
     report.seconds = time.monotonic() - started

@@ -27,7 +27,7 @@ PICTURE_SIDE = 1600
 
 
 @dataclass(frozen=True)
-class Passage:
+class Region:
     """The part of a page that a question matched best: where it is, and its words (empty for a model that reads pixels)."""
 
     address: Address
@@ -80,13 +80,13 @@ class Searcher:
             for result in results
         ]
 
-    def passages(self, question: str, places: Sequence[Address]) -> list[Passage]:
+    def regions(self, question: str, places: Sequence[Address]) -> list[Region]:
         """For each page, the part of it that gave it its score, as an address with a box and as text."""
         query = self.embedder.embed_queries([question])[0]
         weights = self.index.query_weights(query)
-        return [self._passage(query, weights, place) for place in places]
+        return [self._region(query, weights, place) for place in places]
 
-    def _passage(self, query: QueryEmbedding, weights: np.ndarray, place: Address) -> Passage:
+    def _region(self, query: QueryEmbedding, weights: np.ndarray, place: Address) -> Region:
         embedding = self.index.embedding(place.document, place.page)
         rows = best_passage(embedding.vectors, query.vectors, weights, self.index.manifest.block_rows)
         boxes = embedding.boxes[rows][~embedding.special[rows]]
@@ -96,7 +96,7 @@ class Searcher:
         x0, y0 = boxes[:, :2].min(0).tolist()
         x1, y1 = boxes[:, 2:].max(0).tolist()
         box = (round(x0, 4), round(y0, 4), round(x1, 4), round(y1, 4))
-        return Passage(Address(place.document, place.page, box), " ".join(words))
+        return Region(Address(place.document, place.page, box), " ".join(words))
 
     def evidence(self, question: str, address: Address, count: int = 5) -> list[Evidence]:
         """Where on the page each word of the question is matched best, the strongest first."""

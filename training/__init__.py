@@ -1,1 +1,1 @@
-
+"""Questions, metrics, baselines and evaluation."""

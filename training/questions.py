@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from colsearcher.indexes.errors import UserError
 
 
 @dataclass(frozen=True)
-class Passage:
+class Paragraph:
     """A paragraph of a HotpotQA-style record."""
 
     title: str
@@ -37,7 +38,7 @@ class Question:
     text: str
     answers: tuple[str, ...]
     evidence: frozenset[Address]
-    context: tuple[Passage, ...] = ()
+    context: tuple[Paragraph, ...] = ()
 
 
 def load_questions(path: Path, limit: int | None = None) -> list[Question]:
@@ -50,10 +51,8 @@ def load_questions(path: Path, limit: int | None = None) -> list[Question]:
     Raises:
         UserError: no such file, a line that is not such a record, or no question at all.
     """
-    questions: list[Question] = []
-    for number, record in _records(path):
-        if limit is not None and len(questions) >= limit:
-            break
+    questions = []
+    for number, record in itertools.islice(_records(path), limit):
         try:
             questions.append(_context_question(record) if "context" in record else _page_question(record))
         except (KeyError, TypeError, AttributeError) as error:
@@ -94,6 +93,6 @@ def _page_question(record: dict[str, Any]) -> Question:
 
 
 def _context_question(record: dict[str, Any]) -> Question:
-    context = tuple(Passage(p["title"], " ".join("".join(p["sentences"]).split())) for p in record["context"])
+    context = tuple(Paragraph(p["title"], " ".join("".join(p["sentences"]).split())) for p in record["context"])
     evidence = frozenset(Address(fact["title"], 1) for fact in record["supporting_facts"])
     return Question(str(record["id"]), record["question"], tuple(record["answers"]), evidence, context)

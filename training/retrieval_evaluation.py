@@ -98,8 +98,8 @@ def context_searcher(questions: Sequence[Question], embedder: PageEmbedder) -> I
     Paragraphs with the same title and different texts become one page, joined, so that a gold title stays one page.
     """
     texts: dict[str, dict[str, None]] = {}
-    for passage in (passage for question in questions for passage in question.context):
-        texts.setdefault(passage.title, {})[passage.text] = None
+    for paragraph in (paragraph for question in questions for paragraph in question.context):
+        texts.setdefault(paragraph.title, {})[paragraph.text] = None
     pages = [_passage_page(title, f"{title}. {' '.join(parts)}") for title, parts in texts.items()]
     now = datetime.now(UTC).isoformat(timespec="seconds")
     manifest = Manifest(embedder.name, embedder.revision, embedder.dim, embedder.block_rows, "none", "never", "", now)

@@ -1,0 +1,1 @@
+"""One configuration class per command; `colsearcher.agent.cli` knows them by name."""

@@ -36,7 +36,7 @@ class Search:
 
         with Searcher.open(self.index, self.embedder) as searcher:
             result = searcher.search([self.question], self.k, filter=self.filter, ranking=self.ranking)[0]
-            passages = searcher.passages(self.question, [hit.address for hit in result.hits])
+            regions = searcher.regions(self.question, [hit.address for hit in result.hits])
         if self.json:
             hits = [
                 {
@@ -45,18 +45,18 @@ class Search:
                     "score": round(hit.score, 6),
                     "address": str(hit.address),
                     "parts": {name: round(value, 6) for name, value in hit.parts.items()},
-                    "evidence": [str(passage.address)],
-                    "text": passage.text,
+                    "evidence": [str(region.address)],
+                    "text": region.text,
                     "metadata": dict(hit.metadata),
                 }
-                for hit, passage in zip(result.hits, passages, strict=True)
+                for hit, region in zip(result.hits, regions, strict=True)
             ]
             show_json({"query": self.question, "hits": hits, "plan": dict(result.plan), "timing_ms": dict(result.timing_ms)})
             return 0
-        for hit, passage in zip(result.hits, passages, strict=True):
+        for hit, region in zip(result.hits, regions, strict=True):
             parts = " + ".join(f"{name} {value:.3f}" for name, value in hit.parts.items() if value)
             show(f"{hit.score:.3f}  {hit.address}   = {parts}")
-            show(f"       {shorten(passage.text, 120, placeholder=' …')}")
+            show(f"       {shorten(region.text, 120, placeholder=' …')}")
         if not result.hits:
             show("no page matches" + (f" the filter «{self.filter}»" if self.filter else ""))
         return 0

@@ -211,6 +211,12 @@ def test_wrong_input_is_one_sentence_and_exit_2(words, sentence, index, corpus, 
     assert len(lines) == 1 and sentence in lines[0] and lines[0].endswith(".")
 
 
+def test_a_missing_program_is_named_with_its_install_command(corpus, tmp_path):
+    command = [COLSEARCHER, "index", "add", str(corpus), "--index", str(tmp_path / "i"), "--renderer", "poppler"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**ENVIRONMENT, "PATH": ""})
+    assert done.returncode == 2 and "apt-get install" in done.stderr and "poppler-utils" in done.stderr
+
+
 def test_an_empty_index_is_said_so(corpus, tmp_path):
     text_pdf(tmp_path / "one.pdf", ["Only this page, and soon none."])
     call("index", "add", tmp_path / "one.pdf", "--index", tmp_path / "i")

@@ -6,13 +6,13 @@ import time
 from pathlib import Path
 
 import pytest
-from documents import locked_pdf, text_pdf
+from documents import endless_pdf, locked_pdf, text_pdf
 from fake_embedder import HashEmbedder
 
 from colsearcher.indexes.errors import IndexProblem
 from colsearcher.indexes.page_index import PageIndex
 from colsearcher.retrieval.corpus import find_sources
-from colsearcher.retrieval.indexing import add_documents, open_or_create
+from colsearcher.retrieval.indexing import add_documents, missing_work, open_or_create
 from colsearcher.retrieval.reading import ReadSettings
 
 SETTINGS = ReadSettings(ocr="never", workers=1)
@@ -26,10 +26,10 @@ def write_corpus(folder, documents=3, pages=4):
     return folder
 
 
-def add(index_folder, corpus, embedder=None, **more):
+def add(index_folder, corpus, embedder=None):
     embedder = embedder or HashEmbedder()
     with open_or_create(index_folder, embedder, SETTINGS) as index:
-        report = add_documents(index, embedder, find_sources([corpus]), SETTINGS, **more)
+        report = add_documents(index, embedder, missing_work(index, find_sources([corpus])), SETTINGS)
         assert index.verify() == []
         return report, index.pages()
 
@@ -88,6 +88,21 @@ def test_a_file_that_breaks_later_keeps_its_stored_pages(tmp_path):
     assert len(report.problems) == 1 and len(pages) == 4
 
 
+def test_a_page_that_took_too_long_is_kept_in_mind_and_read_when_asked_again(tmp_path):
+    sources = find_sources([endless_pdf(tmp_path / "slow.pdf", levels=5)])
+    embedder = HashEmbedder()
+    with open_or_create(tmp_path / "index", embedder, SETTINGS) as index:
+        hasty = ReadSettings(ocr="never", workers=1, page_seconds=0.5)
+        report = add_documents(index, embedder, missing_work(index, sources), hasty)
+        assert [(p.document, p.page) for p in report.problems] == [("slow.pdf", 2)]
+        assert missing_work(index, sources).to_read == ()
+        assert index.info()["problems"][0]["page"] == 2 and index.info()["incomplete_documents"] == 0
+        patient = ReadSettings(ocr="never", workers=1, page_seconds=60)
+        report = add_documents(index, embedder, missing_work(index, sources, retry=True), patient)
+        assert (report.pages_added, report.problems, index.info()["problems"]) == (1, [], [])
+        assert index.pages() == [("slow.pdf", 1), ("slow.pdf", 2), ("slow.pdf", 3)]
+
+
 def test_other_settings_than_the_index_was_made_with_are_refused(tmp_path):
     add(tmp_path / "index", write_corpus(tmp_path / "corpus", documents=1))
     with pytest.raises(IndexProblem, match="made with --ocr never, not always"):
@@ -106,7 +121,8 @@ if __name__ == "__main__":
     indexing.BATCH_PAGES = 3
     settings = ReadSettings(ocr="never", workers=2)
     with indexing.open_or_create(pathlib.Path(sys.argv[1]), HashEmbedder(), settings) as index:
-        indexing.add_documents(index, HashEmbedder(), find_sources([pathlib.Path(sys.argv[2])]), settings)
+        work = indexing.missing_work(index, find_sources([pathlib.Path(sys.argv[2])]))
+        indexing.add_documents(index, HashEmbedder(), work, settings)
 """
 
 

@@ -1,0 +1,58 @@
+import json
+
+import pytest
+
+from colsearcher.indexes.address import Address
+from colsearcher.indexes.errors import UserError
+from colsearcher.training.questions import load_questions
+
+
+def write(path, *records):
+    path.write_text("".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in records))
+    return path
+
+
+PAGE = {"id": 1, "doc": "a.pdf", "question": "Q?", "answers": ["x"], "evidence_pages": [3, 4]}
+
+
+def test_records_about_pages(tmp_path):
+    spanning = {**PAGE, "id": "2", "evidence": ["a.pdf#p=3", "b.pdf#p=1"]}
+    first, second, none = load_questions(write(tmp_path / "qa.jsonl", PAGE, "", spanning, {**PAGE, "evidence_pages": []}))
+    assert first.evidence == {Address("a.pdf", 3), Address("a.pdf", 4)} and first.id == "1"
+    assert second.evidence == {Address("a.pdf", 3), Address("b.pdf", 1)}
+    assert none.evidence == frozenset()
+
+
+def test_records_with_their_own_paragraphs(tmp_path):
+    record = {"id": "h", "question": "Q?", "answers": ["x"], "context": [{"title": "T", "sentences": ["One.", "  Two."]}]}
+    (question,) = load_questions(
+        write(tmp_path / "qa.jsonl", {**record, "supporting_facts": [{"title": "T", "sent_id": None}]})
+    )
+    assert question.context[0].text == "One. Two." and question.evidence == {Address("T", 1)}
+
+
+def test_a_limit_stops_early(tmp_path):
+    assert len(load_questions(write(tmp_path / "qa.jsonl", PAGE, PAGE, "not json"), limit=2)) == 2
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        (["{"], r"qa\.jsonl:1 is not JSON"),
+        (["[1]"], "is not a JSON object"),
+        ([PAGE, {"id": 2}], r"qa\.jsonl:2 lacks or misspells 'evidence_pages'"),
+        ([], "holds no questions"),
+        ([{**PAGE, "evidence": ["a.pdf"]}], "is not a page address"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_line(tmp_path, lines, sentence):
+    with pytest.raises(UserError, match=sentence):
+        load_questions(write(tmp_path / "qa.jsonl", *lines))
+
+
+def test_a_file_that_is_not_there_or_not_text_is_refused(tmp_path):
+    with pytest.raises(UserError, match="cannot be read"):
+        load_questions(tmp_path / "none.jsonl")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="not UTF-8"):
+        load_questions(tmp_path / "binary")
