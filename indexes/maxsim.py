@@ -44,15 +44,9 @@ class PassageMaxima:
     values_S_T: np.ndarray
     first_P: np.ndarray
 
-    def scores(self, weights_T: np.ndarray) -> np.ndarray:
-        """(P,) float64, each page's best passage."""
-        if not len(self.first_P):
-            return np.empty(0)
-        return np.maximum.reduceat(self.values_S_T.astype(np.float64) @ weights_T.astype(np.float64), self.first_P)
-
-    def columns(self, start: int, stop: int) -> PassageMaxima:
-        """Those of one query among several that were stacked."""
-        return PassageMaxima(self.values_S_T[:, start:stop], self.first_P)
+    def scores(self, weights_T_Q: np.ndarray) -> np.ndarray:
+        """(P, Q) float64, each page's best passage for each column of weights; (P,) for a single vector of weights."""
+        return np.maximum.reduceat(self.values_S_T.astype(np.float64) @ weights_T_Q.astype(np.float64), self.first_P, axis=0)
 
 
 def page_maxima(vectors_N_D: np.ndarray, query_T_D: np.ndarray, block_rows: int = 0) -> PassageMaxima:
@@ -93,29 +87,27 @@ def best_passage(vectors_N_D: np.ndarray, query_T_D: np.ndarray, weights_T: np.n
     return slice(first, min(first + 2 * block_rows, len(vectors_N_D)))
 
 
-def scan(segments: Sequence[PageRows], query_T_D: np.ndarray, block_rows: int = 0) -> PassageMaxima:
-    """The maxima of many pages, to within `SCAN_SLACK`.
+def scan(segments: Sequence[PageRows], query_T_D: np.ndarray, weights_T_Q: np.ndarray, block_rows: int = 0) -> np.ndarray:
+    """The scores of many pages for several queries, to within `SCAN_SLACK`; memory grows with pages and queries only.
 
     Args:
         segments: the pages to score, all with at least one vector.
-        query_T_D: float32 query vectors; those of several queries may be stacked.
+        query_T_D: float32 vectors of all queries, stacked.
+        weights_T_Q: column q holds the weights of query q, 0 at the vectors of the others; each column sums to at most 1.
         block_rows: rows of a block, 0 for whole pages.
+
+    Returns:
+        (pages of all segments in order, Q) float64.
     """
     import torch
 
     query = torch.from_numpy(query_T_D)
-    found = [
-        _passages(_similarities(segment.vectors_N_D[start:stop], query).numpy(), starts - start, rows, block_rows)
-        for segment in segments
-        for start, stop, starts, rows in _runs(segment)
-    ]
-    if not found:
-        return PassageMaxima(np.empty((0, len(query_T_D)), dtype=np.float32), np.empty(0, dtype=np.int64))
-    shifts = np.cumsum([0, *(len(part.values_S_T) for part in found[:-1])])
-    return PassageMaxima(
-        np.concatenate([part.values_S_T for part in found]),
-        np.concatenate([part.first_P + shift for part, shift in zip(found, shifts, strict=True)]),
-    )
+    scores = []
+    for segment in segments:
+        for start, stop, starts, rows in _runs(segment):
+            similarities = _similarities(segment.vectors_N_D[start:stop], query).numpy()
+            scores.append(_passages(similarities, starts - start, rows, block_rows).scores(weights_T_Q))
+    return np.concatenate(scores) if scores else np.empty((0, weights_T_Q.shape[1]))
 
 
 def _similarities(vectors_N_D: np.ndarray, query_T_D: torch.Tensor) -> torch.Tensor:

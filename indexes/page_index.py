@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 
@@ -31,6 +31,9 @@ from colsearcher.indexes.records import (
 from colsearcher.indexes.segment import Segment, box_fractions, sync_folder
 from colsearcher.indexes.view import PageView
 from colsearcher.indexes.writer import Writer, writer_lock
+
+Result = TypeVar("Result")
+_TRIES = 10
 
 
 class PageIndex:
@@ -169,9 +172,13 @@ class PageIndex:
         if k < 1:
             raise UserError(f"k is {k}; ask for at least one page.")
         self.require_pages()
-        view = self._current_view()
-        allowed = None if filter is None else catalog.matching_pages(self._db, filter)
-        return view.search(self._db, queries, k, allowed, ranking)
+
+        def search() -> list[SearchResult]:
+            view = self._current_view()
+            allowed = None if filter is None else catalog.matching_pages(self._db, filter)
+            return view.search(self._db, queries, k, allowed, ranking)
+
+        return self._consistently(search)
 
     def page(self, document: str, page: int) -> StoredPage:
         """A stored page by its id.
@@ -214,15 +221,19 @@ class PageIndex:
             UserError: the index has no such page.
         """
         self.page(document, page)
-        row = self._db.execute(
-            "SELECT segment, start, rows FROM page WHERE id = (SELECT id FROM pages WHERE document = ? AND page = ?)",
-            (document, page),
-        ).fetchone()
-        if row[2] == 0:
-            empty = np.empty
-            return PageEmbedding(empty((0, self.manifest.dim), np.float16), empty((0, 4), np.float32), empty((0,), bool))
-        file = self._db.execute("SELECT file FROM segment WHERE id = ?", (row[0],)).fetchone()[0]
-        return Segment(self.folder / "segments" / file).page(row[1], row[2])
+
+        def read() -> PageEmbedding:
+            row = self._db.execute(
+                "SELECT segment.file, page.start, page.rows FROM pages JOIN page USING (id) "
+                "LEFT JOIN segment ON segment.id = page.segment WHERE pages.document = ? AND pages.page = ?",
+                (document, page),
+            ).fetchone()
+            if row is None or row[2] == 0:
+                dim = self.manifest.dim
+                return PageEmbedding(np.empty((0, dim), np.float16), np.empty((0, 4), np.float32), np.empty((0,), bool))
+            return Segment(self.folder / "segments" / row[0]).page(row[1], row[2])
+
+        return self._consistently(read)
 
     def pages(self) -> list[tuple[str, int]]:
         """(document, page) of every visible page in order."""
@@ -268,6 +279,18 @@ class PageIndex:
     def verify(self) -> list[str]:
         """Read everything back and compare; one sentence per fault, empty when all is well."""
         return upkeep.verify(self._db, self.folder / "segments")
+
+    def _consistently(self, read: Callable[[], Result]) -> Result:
+        """Read from one moment of the index; again where a compaction took a segment file away meanwhile."""
+        for _ in range(_TRIES):
+            with catalog.snapshot(self._db):
+                try:
+                    return read()
+                except FileNotFoundError:
+                    continue
+        raise IndexProblem(
+            f"A segment file of the index at {self.folder} is missing; run `colsearcher index verify --index {self.folder}`."
+        )
 
     def _current_view(self) -> PageView:
         version = self._db.execute("PRAGMA data_version").fetchone()[0], self._db.total_changes

@@ -86,6 +86,7 @@ class Segment:
     """A segment, memory-mapped: opening it reads the header only."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         with path.open("rb") as file:
             header = file.read(_HEADER_BYTES)
         if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):

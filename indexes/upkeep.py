@@ -6,6 +6,7 @@ import sqlite3
 from pathlib import Path
 
 from colsearcher.indexes import catalog
+from colsearcher.indexes.errors import IndexProblem
 from colsearcher.indexes.lexical import TABLES
 from colsearcher.indexes.records import PageEmbedding
 from colsearcher.indexes.segment import Segment, file_sha256, write_segment
@@ -54,9 +55,11 @@ def verify(db: sqlite3.Connection, segments_folder: Path) -> list[str]:
         One sentence per fault, empty when all is well.
     """
     faults = [f"catalog: {row[0]}" for row in db.execute("PRAGMA integrity_check") if row[0] != "ok"]
-    for segment_id, file, sha256 in db.execute("SELECT id, file, sha256 FROM segment"):
+    for segment_id, file, sha256 in db.execute("SELECT id, file, sha256 FROM segment").fetchall():
         path = segments_folder / file
         if not path.is_file():
+            if db.execute("SELECT 1 FROM segment WHERE file = ?", (file,)).fetchone() is None:
+                continue  # a compaction has replaced it since the list was read
             faults.append(f"segments/{file} is missing; {_owners(db, segment_id)}")
         elif file_sha256(path) != sha256:
             faults.append(f"segments/{file} does not have the checksum it was written with; {_owners(db, segment_id)}")
@@ -90,10 +93,17 @@ def compact(db: sqlite3.Connection, segments_folder: Path, dim: int) -> dict[str
 
     Returns:
         `segments_before`, `segments_after`, `bytes_before`, `bytes_after`.
+
+    Raises:
+        IndexProblem: a segment is not as it was written.
     """
     writer = Writer(db, segments_folder, dim)
     before = segment_totals(db)
     old = dict(db.execute("SELECT id, file FROM segment"))
+    for segment_id, file, sha256 in db.execute("SELECT id, file, sha256 FROM segment").fetchall():
+        path = segments_folder / file
+        if not path.is_file() or file_sha256(path) != sha256:
+            raise IndexProblem(f"segments/{file} is damaged, and compacting would hide that; {_owners(db, segment_id)}")
     groups = _groups(db)
     written = [write_segment(segments_folder, _embeddings(segments_folder, old, group), dim) for group in groups]
     with catalog.transaction(db):

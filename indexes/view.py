@@ -14,7 +14,7 @@ from typing import Self
 import numpy as np
 
 from colsearcher.indexes import lexical
-from colsearcher.indexes.maxsim import SCAN_SLACK, PageRows, PassageMaxima, page_maxima, scan
+from colsearcher.indexes.maxsim import SCAN_SLACK, PageRows, page_score, scan
 from colsearcher.indexes.ranking import Ranking, combine, named_pages, vector_weights
 from colsearcher.indexes.records import Hit, QueryEmbedding, SearchResult
 from colsearcher.indexes.segment import Segment
@@ -54,23 +54,17 @@ class PageView:
         version: tuple[int, int],
         previous: PageView | None,
     ) -> Self:
-        """Read the page table and map its segments, keeping those that are mapped already.
+        """Read the page table, inside a transaction, and map its segments, keeping those that are mapped already.
 
-        A compaction by another process may remove a segment file between the two steps; the table is then read again.
+        Raises:
+            FileNotFoundError: a compaction removed a segment file after the transaction began.
         """
-        while True:
-            db.execute("BEGIN")
-            rows = db.execute(_PAGES).fetchall()
-            files = dict(db.execute("SELECT id, file FROM segment"))
-            db.execute("COMMIT")
-            known = previous.segments if previous else {}
-            try:
-                used = sorted({row[3] for row in rows})
-                segments = {i: known[i] if i in known else Segment(folder / files[i]) for i in used}
-                break
-            except FileNotFoundError:
-                if files == dict(db.execute("SELECT id, file FROM segment")):
-                    raise
+        rows = db.execute(_PAGES).fetchall()
+        files = dict(db.execute("SELECT id, file FROM segment"))
+        # By file, whose name is never used twice; SQLite gives the id of a removed segment to the next one.
+        known = {segment.path.name: segment for segment in previous.segments.values()} if previous else {}
+        used = sorted({row[3] for row in rows})
+        segments = {i: known[files[i]] if files[i] in known else Segment(folder / files[i]) for i in used}
         column = lambda i: np.array([row[i] for row in rows], dtype=np.int64)  # noqa: E731
         order = np.empty(len(rows), dtype=np.int64)
         order[sorted(range(len(rows)), key=lambda i: (rows[i][1], rows[i][2]))] = np.arange(len(rows))
@@ -93,15 +87,16 @@ class PageView:
             "vectors": int(self.rows_P[chosen].sum()),
             "reason": "exact is the only engine so far: every page that passes the filter is scored",
         }
-        maxima = scan(self._page_rows(chosen), np.concatenate([query.vectors for query in queries]), self.block_rows)
+        weights = [vector_weights(query, functools.partial(lexical.rarity, db)) for query in queries]
+        late_P_Q = np.zeros((len(chosen), len(queries)))
+        if ranking != "words":
+            stacked_T_D = np.concatenate([query.vectors for query in queries])
+            late_P_Q = scan(self._page_rows(chosen), stacked_T_D, _columns(weights), self.block_rows)
         scan_ms = (time.perf_counter() - started) * 1000
         results = []
-        column = 0
-        for query in queries:
+        for query, weights_T, late_P in zip(queries, weights, late_P_Q.T, strict=True):
             at = time.perf_counter()
-            own = maxima.columns(column, column + len(query.vectors))
-            column += len(query.vectors)
-            hits = self._rank(db, query, k, chosen, own, ranking) if len(chosen) else []
+            hits = self._rank(db, query, weights_T, k, chosen, late_P, ranking) if len(chosen) else []
             timing = {"scan": round(scan_ms, 2), "rank": round((time.perf_counter() - at) * 1000, 2)}
             results.append(SearchResult(tuple(hits), plan, timing))
         return results
@@ -110,19 +105,22 @@ class PageView:
         self,
         db: sqlite3.Connection,
         query: QueryEmbedding,
+        weights_T: np.ndarray,
         k: int,
         chosen: np.ndarray,
-        maxima: PassageMaxima,
+        late_P: np.ndarray,
         ranking: Ranking,
     ) -> list[Hit]:
-        weights = vector_weights(query, functools.partial(lexical.rarity, db))
         words = lexical.word_scores(db, query.text, self.ids_P[chosen])
         named = named_pages(query.text, self.numbers_P[chosen], self.last_P[chosen])
-        rough = _total(combine(ranking, maxima.scores(weights), words, named))
+        rough = _total(combine(ranking, late_P, words, named))
         kth = np.partition(rough, -k)[-k] if k < len(rough) else -np.inf
         near = np.flatnonzero(rough >= kth - 2 * SCAN_SLACK)
-        late = [page_maxima(self._vectors(chosen[i]), query.vectors, self.block_rows).scores(weights)[0] for i in near]
-        parts = combine(ranking, np.array(late), words[near], named[near])
+        late = late_P[near]
+        if ranking != "words":
+            vectors = (self._vectors(chosen[i]) for i in near)
+            late = np.array([page_score(v, query.vectors, weights_T, self.block_rows) for v in vectors])
+        parts = combine(ranking, late, words[near], named[near])
         scores = _total(parts)
         best = np.lexsort((self.order_P[chosen[near]], -scores))[:k]
         return [
@@ -153,3 +151,13 @@ class PageView:
 
 def _total(parts: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.sum(list(parts.values()), axis=0)
+
+
+def _columns(weights: Sequence[np.ndarray]) -> np.ndarray:
+    """The weights of several queries as columns over their stacked vectors."""
+    columns_T_Q = np.zeros((sum(map(len, weights)), len(weights)))
+    row = 0
+    for q, weights_T in enumerate(weights):
+        columns_T_Q[row : row + len(weights_T), q] = weights_T
+        row += len(weights_T)
+    return columns_T_Q

@@ -50,7 +50,8 @@ def test_equals_the_definition_for_ragged_pages(seed, lengths, query_length, blo
     expected = [naive_score(page, query, weights, block_rows) for page in pages]
     assert [page_score(page, query, weights, block_rows) for page in pages] == pytest.approx(expected, abs=1e-5)
     starts = np.cumsum([0, *lengths[:-1]])
-    found = scan([PageRows(np.concatenate(pages), starts, np.array(lengths))], query, block_rows).scores(weights)
+    both = np.stack([weights, np.ones_like(weights)], axis=1)
+    found = scan([PageRows(np.concatenate(pages), starts, np.array(lengths))], query, both, block_rows)[:, 0]
     assert found == pytest.approx(np.array(expected), abs=SCAN_SLACK * query_length)
 
 
@@ -61,16 +62,15 @@ def test_a_scan_skips_rows_of_removed_pages_and_crosses_block_ends(monkeypatch):
     query = unit(rng, 3, 8, np.float32)
     starts, rows = np.array([0, 5, 20, 32, 50]), np.array([5, 10, 12, 1, 10])
     expected = [(vectors[a : a + n].astype(np.float32) @ query.T).max(0) for a, n in zip(starts, rows, strict=True)]
-    np.testing.assert_allclose(scan([PageRows(vectors, starts, rows)], query).values_S_T, expected, atol=1e-6)
+    np.testing.assert_allclose(scan([PageRows(vectors, starts, rows)], query, np.eye(3)), expected, atol=1e-6)
     naive = [naive_score(vectors[a : a + n], query, np.ones(3), 3) for a, n in zip(starts, rows, strict=True)]
     half = len(starts) // 2
     parts = [PageRows(vectors, starts[:half], rows[:half]), PageRows(vectors, starts[half:], rows[half:])]
-    np.testing.assert_allclose(scan(parts, query, 3).scores(np.ones(3)), naive, atol=1e-5)
+    np.testing.assert_allclose(scan(parts, query, np.ones((3, 1)), 3)[:, 0], naive, atol=1e-5)
 
 
 def test_nothing_to_scan_gives_no_scores():
-    nothing = scan([], np.ones((2, 8), np.float32))
-    assert nothing.values_S_T.shape == (0, 2) and nothing.scores(np.ones(2)).shape == (0,)
+    assert scan([], np.ones((2, 8), np.float32), np.ones((2, 3))).shape == (0, 3)
 
 
 def test_a_page_scores_the_same_bits_wherever_it_is_stored():

@@ -124,6 +124,29 @@ def test_a_reader_keeps_its_view_while_another_connection_compacts(index):
     assert found(index) == [place for place in first if place[0] == "b.pdf"]
 
 
+def test_a_reader_never_sees_another_segments_vectors_under_a_reused_id(index):
+    fill(index, "keep.pdf", 2)
+    fill(index, "old.pdf", 3)
+    found(index)
+    with PageIndex.open(index.folder) as other, other.writing():
+        other.remove(["old.pdf"])
+        other.add([document("new.pdf", 3)], [page("new.pdf", n) for n in (1, 2, 3)])
+    with PageIndex.open(index.folder) as fresh:
+        expected = [(h.document, h.page, h.score) for h in fresh.search([query()], 9)[0].hits]
+    assert [(h.document, h.page, h.score) for h in index.search([query()], 9)[0].hits] == expected
+
+
+def test_compacting_refuses_to_hide_a_damaged_segment(index):
+    fill(index, "a.pdf", 2)
+    path = next((index.folder / "segments").glob("*.seg"))
+    data = bytearray(path.read_bytes())
+    data[200] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(IndexProblem, match=r"damaged.*a\.pdf"), index.writing():
+        index.compact()
+    assert len(index.verify()) == 1
+
+
 def test_removing_an_unknown_document_removes_nothing(index):
     fill(index, "a.pdf", 1)
     with pytest.raises(UserError, match=r"no document «b\.pdf»"), index.writing():
