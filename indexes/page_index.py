@@ -245,6 +245,11 @@ class PageIndex:
             "SELECT pages.document, page, text FROM pages JOIN page USING (id) ORDER BY pages.document, page"
         ).fetchall()
 
+    def half_replaced(self) -> set[str]:
+        """Complete documents of which another version has been stored in part."""
+        rows = self._db.execute("SELECT name FROM document GROUP BY name HAVING count(*) > 1")
+        return {row[0] for row in rows}
+
     def documents(self) -> list[DocumentRecord]:
         """The documents in order of their ids; of one that is being replaced, the version that readers see."""
         rows = self._db.execute(

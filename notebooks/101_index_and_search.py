@@ -45,7 +45,7 @@ sample.documents
 
 # %%
 settings, embedder = ReadSettings(), load_embedder()
-with open_or_create(work / "index", embedder, settings) as index:
+with open_or_create(work / "index", embedder, settings) as index, index.writing():
     report = add_documents(index, embedder, missing_work(index, find_sources([work / "corpus"])), settings)
     print(f"{report.pages_added} pages, {report.pages_ocr} by OCR, {len(report.problems)} problems")
 

@@ -65,10 +65,12 @@ def evidence(address: Address, page: PageEmbedding, query: QueryEmbedding, count
 
 
 def _shown_weights(query: QueryEmbedding) -> np.ndarray:
-    """(t,) at most 1: special tokens stand for no word and show nothing, function words next to nothing."""
-    weights = np.where(query.special, 0.0, query.weights)
-    weights *= [0.2 if word in STOP_WORDS else 1.0 for word in query.words]
-    return weights / max(float(weights.max()), 1e-9)
+    """(t,) 0 to 1: special tokens stand for no word and show nothing, function words next to nothing.
+
+    Every piece of a word counts in full: pieces share the word's weight in a sum, and here the best of them is taken.
+    """
+    shown = (query.weights > 0) & ~query.special
+    return shown * np.array([0.2 if word in STOP_WORDS else 1.0 for word in query.words])
 
 
 def draw_heat_map(image: Image.Image, page: PageEmbedding, query: QueryEmbedding) -> Image.Image:

@@ -116,6 +116,10 @@ def missing_work(index: PageIndex | None, sources: Sources, *, retry: bool = Fal
     live = {record.document: record for record in index.documents()} if index else {}
     to_read, hashes, stored, unchanged, problems = [], {}, {}, [], list(sources.problems)
     for source in sources:
+        if not _is_text(str(source.path)):
+            reason = "The name of the file or of a folder above it is not UTF-8; rename it."
+            problems.append(ReadProblem(source.document, None, reason))
+            continue
         try:
             sha256 = content_hash(source.path)
         except FileProblem as problem:
@@ -144,16 +148,17 @@ def add_documents(
 ) -> IndexReport:
     """Do the work that `missing_work` found. Files that cannot be read are reported and never stop the run.
 
-    Documents that are in the index but not among the sources stay (`PageIndex.remove` removes them).
+    Call both inside one `index.writing()`, so that nobody changes the index in between. Documents that are in the index but
+    not among the sources stay (`PageIndex.remove` removes them).
     """
     started = time.monotonic()
-    with index.writing():
-        run = _Run(index, embedder, work, on_progress)
-        moved = {record.document: record.path for record in index.documents()}
-        index.add([record for record in work.unchanged if moved[record.document] != record.path], [])
-        for record in read_documents(work.to_read, settings, skip=work.stored):
-            run.take(record)
-        run.commit()
+    run = _Run(index, embedder, work, on_progress)
+    stored = {record.document: record.path for record in index.documents()}
+    half_replaced = index.half_replaced()
+    index.add([r for r in work.unchanged if stored[r.document] != r.path or r.document in half_replaced], [])
+    for record in read_documents(work.to_read, settings, skip=work.stored):
+        run.take(record)
+    run.commit()
     report = run.report
     report.files_ignored = work.ignored
     report.documents_unchanged = len(work.unchanged)
@@ -243,3 +248,8 @@ def _problem_record(problem: ReadProblem, dim: int) -> PageRecord:
     nothing = PageEmbedding(np.empty((0, dim), np.float32), np.empty((0, 4), np.float32), np.empty(0, bool))
     assert problem.page is not None
     return PageRecord(problem.document, problem.page, nothing, "", np.empty((0, 4)), (0.0, 0.0), "none", problem=problem.reason)
+
+
+def _is_text(name: str) -> bool:
+    """False for a file name of bytes that no encoding explains; it cannot be stored or printed."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)

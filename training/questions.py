@@ -7,10 +7,12 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from colsearcher.indexes.address import Address
 from colsearcher.indexes.errors import UserError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -49,15 +51,17 @@ def load_questions(path: Path, limit: int | None = None) -> list[Question]:
     [{"title", "sentences"}], "supporting_facts": [{"title", …}]}`.
 
     Raises:
-        UserError: no such file, a line that is not such a record, or no question at all.
+        UserError: no such file, a line that is not such a record, no question at all, or a limit below 1.
     """
+    if limit is not None and limit < 1:
+        raise UserError(f"The limit is {limit}; ask for at least one question.")
     questions = []
     for number, record in itertools.islice(_records(path), limit):
         try:
             questions.append(_context_question(record) if "context" in record else _page_question(record))
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise UserError(
-                f"{path}:{number} lacks or misspells {error}; a line is "
+                f"{path}:{number} has something missing or of the wrong type ({error}); a line is "
                 '{"id": …, "doc": …, "question": …, "answers": […], "evidence_pages": […]}.'
             ) from None
     if not questions:
@@ -67,7 +71,7 @@ def load_questions(path: Path, limit: int | None = None) -> list[Question]:
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); name a JSONL file of questions.") from None
     except UnicodeDecodeError:
@@ -86,13 +90,31 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _page_question(record: dict[str, Any]) -> Question:
     if "evidence" in record:
-        evidence = frozenset(Address.parse(text) for text in record["evidence"])
+        evidence = frozenset(Address.parse(text) for text in _list(record, "evidence", str))
     else:
-        evidence = frozenset(Address(record["doc"], int(page)) for page in record["evidence_pages"])
-    return Question(str(record["id"]), record["question"], tuple(record["answers"]), evidence)
+        doc = _value(record, "doc", str)
+        evidence = frozenset(Address(doc, page) for page in _list(record, "evidence_pages", int))
+    if any(place.page < 1 for place in evidence):
+        raise ValueError("evidence_pages count from 1")
+    return Question(str(record["id"]), _value(record, "question", str), _list(record, "answers", str), evidence)
 
 
 def _context_question(record: dict[str, Any]) -> Question:
-    context = tuple(Paragraph(p["title"], " ".join("".join(p["sentences"]).split())) for p in record["context"])
-    evidence = frozenset(Address(fact["title"], 1) for fact in record["supporting_facts"])
-    return Question(str(record["id"]), record["question"], tuple(record["answers"]), evidence, context)
+    context = tuple(
+        Paragraph(_value(p, "title", str), " ".join("".join(_list(p, "sentences", str)).split())) for p in record["context"]
+    )
+    evidence = frozenset(Address(_value(fact, "title", str), 1) for fact in record["supporting_facts"])
+    return Question(str(record["id"]), _value(record, "question", str), _list(record, "answers", str), evidence, context)
+
+
+def _value(record: dict[str, Any], name: str, kind: type[T]) -> T:
+    if not isinstance(record[name], kind) or isinstance(record[name], bool):
+        raise TypeError(f"{name} is not {kind.__name__}")
+    return record[name]
+
+
+def _list(record: dict[str, Any], name: str, kind: type[T]) -> tuple[T, ...]:
+    values = record[name]
+    if not isinstance(values, list) or any(not isinstance(v, kind) or isinstance(v, bool) for v in values):
+        raise TypeError(f"{name} is not a list of {kind.__name__}")
+    return tuple(values)

@@ -39,18 +39,19 @@ class Add:
             raise UserError(f"There is no PDF and no image in {', '.join(map(str, self.paths))}; name a folder that has some.")
         embedder = load_embedder(self.embedder)
         with open_or_create(self.index, embedder, settings) as index:
-            tell(f"looking through {len(sources.files):,} files")
-            work = missing_work(index, sources, retry=self.retry)
-            found = survey(work.to_read, settings, skip=work.stored)
-            if found.pages:
-                tell(f"{found.pages:,} pages to index, {found.pages_ocr:,} of them by OCR")
-                tell(f"embedder {embedder.name} on {embedder.device}")
-            with ProgressLine("indexing", found.pages, found.pages + OCR_UNITS * found.pages_ocr) as line:
+            with index.writing():
+                tell(f"looking through {len(sources.files):,} files")
+                work = missing_work(index, sources, retry=self.retry)
+                found = survey(work.to_read, settings, skip=work.stored)
+                if found.pages:
+                    tell(f"{found.pages:,} pages to index, {found.pages_ocr:,} of them by OCR")
+                    tell(f"embedder {embedder.name} on {embedder.device}")
+                with ProgressLine("indexing", found.pages, found.pages + OCR_UNITS * found.pages_ocr) as line:
 
-                def on_progress(p: Progress) -> None:
-                    line.update(p.pages_read, p.pages_read + OCR_UNITS * p.ocr_read, p.document)
+                    def on_progress(p: Progress) -> None:
+                        line.update(p.pages_read, p.pages_read + OCR_UNITS * p.ocr_read, p.document)
 
-                report = add_documents(index, embedder, work, settings, on_progress=on_progress)
+                    report = add_documents(index, embedder, work, settings, on_progress=on_progress)
             info = index.info()
         for name in report.documents_recovered:
             tell(f"  repaired: {name} is damaged; what could be read of it was")

@@ -1,3 +1,4 @@
+import os
 import random
 import signal
 import subprocess
@@ -8,9 +9,11 @@ from pathlib import Path
 import pytest
 from documents import endless_pdf, locked_pdf, text_pdf
 from fake_embedder import HashEmbedder
+from fake_pages import page
 
 from colsearcher.indexes.errors import IndexProblem
 from colsearcher.indexes.page_index import PageIndex
+from colsearcher.indexes.records import DocumentRecord
 from colsearcher.retrieval.corpus import find_sources
 from colsearcher.retrieval.indexing import add_documents, missing_work, open_or_create
 from colsearcher.retrieval.reading import ReadSettings
@@ -29,7 +32,8 @@ def write_corpus(folder, documents=3, pages=4):
 def add(index_folder, corpus, embedder=None):
     embedder = embedder or HashEmbedder()
     with open_or_create(index_folder, embedder, SETTINGS) as index:
-        report = add_documents(index, embedder, missing_work(index, find_sources([corpus])), SETTINGS)
+        with index.writing():
+            report = add_documents(index, embedder, missing_work(index, find_sources([corpus])), SETTINGS)
         assert index.verify() == []
         return report, index.pages()
 
@@ -91,7 +95,7 @@ def test_a_file_that_breaks_later_keeps_its_stored_pages(tmp_path):
 def test_a_page_that_took_too_long_is_kept_in_mind_and_read_when_asked_again(tmp_path):
     sources = find_sources([endless_pdf(tmp_path / "slow.pdf", levels=5)])
     embedder = HashEmbedder()
-    with open_or_create(tmp_path / "index", embedder, SETTINGS) as index:
+    with open_or_create(tmp_path / "index", embedder, SETTINGS) as index, index.writing():
         hasty = ReadSettings(ocr="never", workers=1, page_seconds=0.5)
         report = add_documents(index, embedder, missing_work(index, sources), hasty)
         assert [(p.document, p.page) for p in report.problems] == [("slow.pdf", 2)]
@@ -101,6 +105,27 @@ def test_a_page_that_took_too_long_is_kept_in_mind_and_read_when_asked_again(tmp
         report = add_documents(index, embedder, missing_work(index, sources, retry=True), patient)
         assert (report.pages_added, report.problems, index.info()["problems"]) == (1, [], [])
         assert index.pages() == [("slow.pdf", 1), ("slow.pdf", 2), ("slow.pdf", 3)]
+
+
+def test_a_file_restored_in_the_middle_of_its_replacement_leaves_no_rest(tmp_path):
+    corpus = write_corpus(tmp_path / "corpus", documents=1)
+    add(tmp_path / "index", corpus)
+    with PageIndex.open(tmp_path / "index") as index, index.writing():
+        changed = DocumentRecord("d0.pdf", str(corpus / "d0.pdf"), "2" * 64, 9)
+        index.add([changed], [page("d0.pdf", 1, rows=0)])
+        assert index.half_replaced() == {"d0.pdf"}
+    _, pages = add(tmp_path / "index", corpus)
+    with PageIndex.open(tmp_path / "index") as index:
+        assert index.info()["incomplete_documents"] == 0 and len(pages) == 4
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_a_file_whose_name_is_not_text_is_named_and_the_rest_is_indexed(tmp_path):
+    corpus = write_corpus(tmp_path / "corpus", documents=1)
+    os.rename(corpus / "d0.pdf", os.path.join(os.fsencode(corpus), b"bad\xff.pdf"))  # noqa: PTH104, PTH118
+    text_pdf(corpus / "good.pdf", ["A good page."])
+    report, pages = add(tmp_path / "index", corpus)
+    assert pages == [("good.pdf", 1)] and "not UTF-8" in report.problems[0].reason
 
 
 def test_other_settings_than_the_index_was_made_with_are_refused(tmp_path):
@@ -120,7 +145,7 @@ from fake_embedder import HashEmbedder
 if __name__ == "__main__":
     indexing.BATCH_PAGES = 3
     settings = ReadSettings(ocr="never", workers=2)
-    with indexing.open_or_create(pathlib.Path(sys.argv[1]), HashEmbedder(), settings) as index:
+    with indexing.open_or_create(pathlib.Path(sys.argv[1]), HashEmbedder(), settings) as index, index.writing():
         work = indexing.missing_work(index, find_sources([pathlib.Path(sys.argv[2])]))
         indexing.add_documents(index, HashEmbedder(), work, settings)
 """

@@ -31,7 +31,15 @@ def test_records_with_their_own_paragraphs(tmp_path):
     assert question.context[0].text == "One. Two." and question.evidence == {Address("T", 1)}
 
 
+def test_a_line_separator_inside_a_string_ends_no_line(tmp_path):
+    path = tmp_path / "qa.jsonl"
+    path.write_text(json.dumps({**PAGE, "question": "One\u2028two?"}, ensure_ascii=False) + "\n")
+    assert load_questions(path)[0].text == "One\u2028two?"
+
+
 def test_a_limit_stops_early(tmp_path):
+    with pytest.raises(UserError, match="at least one question"):
+        load_questions(tmp_path / "qa.jsonl", limit=0)
     assert len(load_questions(write(tmp_path / "qa.jsonl", PAGE, PAGE, "not json"), limit=2)) == 2
 
 
@@ -40,7 +48,12 @@ def test_a_limit_stops_early(tmp_path):
     [
         (["{"], r"qa\.jsonl:1 is not JSON"),
         (["[1]"], "is not a JSON object"),
-        ([PAGE, {"id": 2}], r"qa\.jsonl:2 lacks or misspells 'evidence_pages'"),
+        ([PAGE, {"id": 2}], r"qa\.jsonl:2 has something missing or of the wrong type \('doc'\)"),
+        ([{**PAGE, "evidence_pages": "12"}], "evidence_pages is not a list of int"),
+        ([{**PAGE, "evidence_pages": ["x"]}], "evidence_pages is not a list of int"),
+        ([{**PAGE, "evidence_pages": [0]}], "count from 1"),
+        ([{**PAGE, "answers": "abc"}], "answers is not a list of str"),
+        ([{**PAGE, "question": 5}], "question is not str"),
         ([], "holds no questions"),
         ([{**PAGE, "evidence": ["a.pdf"]}], "is not a page address"),
     ],
