@@ -69,6 +69,10 @@ def _dispatch(words: Sequence[str]) -> int:
         sys.stdout.write(f"colsearcher {version('colsearcher')}\n")
         return 0
     name, rest = _command(words)
+    for word in rest:
+        if not word.isprintable() and any("\ud800" <= character <= "\udfff" for character in word):
+            shown = word.encode("utf-8", "backslashreplace").decode()
+            raise UserError(f"«{shown}» is not UTF-8 text; type it in a UTF-8 terminal, or rename the file.")
     module, _, cls = COMMANDS[name].target.partition(":")
     config = parse(getattr(importlib.import_module(module), cls), rest, f"colsearcher {name}")
     return config.run() or 0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from colsearcher.indexes.errors import UserError
 
-_ADDRESS = re.compile(r"(?P<document>.+)#p=(?P<page>[0-9]+)(?:&box=(?P<box>[^&#]*))?", re.DOTALL)
+_ADDRESS = re.compile(r"(?P<document>.+)#p=(?P<page>[0-9]{1,9})(?:&box=(?P<box>[^&#]*))?", re.DOTALL)
 
 Box = tuple[float, float, float, float]
 
@@ -37,7 +37,7 @@ class Address:
         Raises:
             UserError: the text is not an address, the page is 0, or the box is not four ordered fractions.
         """
-        match = _ADDRESS.fullmatch(text.strip())
+        match = _ADDRESS.fullmatch(text)
         if match is None:
             raise UserError(f"«{text}» is not a page address; write it as report.pdf#p=12 (or with &box=x0,y0,x1,y1).")
         page = int(match["page"])
@@ -48,7 +48,11 @@ class Address:
     def __str__(self) -> str:
         if self.box is None:
             return f"{self.document}#p={self.page}"
-        return f"{self.document}#p={self.page}&box={','.join(f'{round(v, 4):g}' for v in self.box)}"
+        x0, y0, x1, y1 = (round(v * 10_000) for v in self.box)
+        # A box thinner than the four decimals stays a box.
+        x0, y0 = min(x0, 9_999), min(y0, 9_999)
+        corners = (x0, y0, max(x1, x0 + 1), max(y1, y0 + 1))
+        return f"{self.document}#p={self.page}&box={','.join(f'{v / 10_000:g}' for v in corners)}"
 
 
 def _parse_box(box: str, text: str) -> Box:

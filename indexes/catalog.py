@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,14 +57,19 @@ FILTER_COLUMNS = ("document", "page", "width", "height", "word_source", "ocr_rea
 def connect(path: Path, *, create: bool = False) -> sqlite3.Connection:
     """Open the catalog. A committed transaction survives a power cut (WAL, synchronous FULL).
 
+    A catalog in a folder that may not be written is opened as it lies; nobody can be changing it.
+
     Raises:
         IndexProblem: the file is not a catalog.
     """
+    writable = os.access(path.parent, os.W_OK) and (not path.exists() or os.access(path, os.W_OK))
+    uri = f"{path.absolute().as_uri()}?{'mode=rwc' if writable else 'immutable=1'}"
     try:
-        db = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        db.execute("PRAGMA foreign_keys = ON")
+        db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30, check_same_thread=False)
+        if writable:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = FULL")
+            db.execute("PRAGMA foreign_keys = ON")
         if not create:
             db.execute("SELECT value FROM manifest LIMIT 1")
     except sqlite3.DatabaseError as error:

@@ -20,9 +20,15 @@ def writer_lock(folder: Path) -> Iterator[None]:
     """One writer at a time, across processes; the lock goes with the process.
 
     Raises:
-        IndexProblem: another process is writing.
+        IndexProblem: another process is writing, or the folder may not be written.
     """
-    with (folder / "lock").open("w") as file:
+    try:
+        file = (folder / "lock").open("w")
+    except OSError as error:
+        raise IndexProblem(
+            f"The index at {folder} cannot be changed ({error.strerror}); make the folder writable, or name another one."
+        ) from None
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -58,7 +64,7 @@ class Writer:
     def remove(self, documents: Sequence[str]) -> int:
         with catalog.transaction(self._db) as db:
             pages = 0
-            for name in documents:
+            for name in dict.fromkeys(documents):
                 ids = [row[0] for row in db.execute("SELECT id FROM document WHERE name = ?", (name,))]
                 if not ids:
                     raise UserError(f"The index has no document «{name}»; `colsearcher index info` lists them.")

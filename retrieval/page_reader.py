@@ -52,7 +52,7 @@ class ReadSettings:
             raise UserError(f"There is no OCR mode «{self.ocr}»; choose auto, never or always.")
         for name in ("ocr_side", "page_seconds", "max_pixels", "workers", "worker_bytes"):
             value = self.__dict__[name]
-            if value is not None and value <= 0:
+            if value is not None and not value > 0:
                 raise UserError(f"{name} is {value}; it must be more than 0.")
 
 

@@ -15,12 +15,11 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from colsearcher.retrieval.corpus import ReadProblem, Source
-from colsearcher.retrieval.page import Page
 from colsearcher.retrieval.page_reader import DocumentInfo, ReadSettings
 from colsearcher.retrieval.poppler import require_poppler
 from colsearcher.retrieval.workers import ReadRecord, Task, Worker, wait_for
 
-__all__ = ["DocumentInfo", "ReadProblem", "ReadRecord", "ReadSettings", "count_pages", "read_documents"]
+__all__ = ["DocumentInfo", "ReadProblem", "ReadRecord", "ReadSettings", "read_documents"]
 
 # Pages in one task: enough that opening the file and the way through the pipe are small beside reading them.
 CHUNK = 8
@@ -56,18 +55,7 @@ def read_documents(
     settings = settings or ReadSettings()
     if settings.renderer == "poppler":
         require_poppler()
-    return _Reading(sources, settings, skip or {}, with_pages=True).run()
-
-
-def count_pages(sources: Sequence[Source], settings: ReadSettings | None = None) -> Iterator[DocumentInfo | ReadProblem]:
-    """Open every document without reading it: one record for each source, in order.
-
-    Raises:
-        ColSearcherError: the reading processes do not start.
-    """
-    for record in _Reading(sources, settings or ReadSettings(), {}, with_pages=False).run():
-        assert not isinstance(record, Page)
-        yield record
+    return _Reading(sources, settings, skip or {}).run()
 
 
 @dataclass(eq=False)
@@ -85,12 +73,9 @@ class _Slot:
 
 
 class _Reading:
-    def __init__(
-        self, sources: Sequence[Source], settings: ReadSettings, skip: Mapping[str, AbstractSet[int]], with_pages: bool
-    ) -> None:
+    def __init__(self, sources: Sequence[Source], settings: ReadSettings, skip: Mapping[str, AbstractSet[int]]) -> None:
         self._settings = settings
         self._skip = skip
-        self._with_pages = with_pages
         self._cores = _cores()
         self._limit = settings.workers or self._cores
         self._coming = iter(sources)
@@ -150,7 +135,7 @@ class _Reading:
             if worker.worn:
                 del self._workers[worker]
                 worker.end()
-        if isinstance(record, DocumentInfo) and self._with_pages:
+        if isinstance(record, DocumentInfo):
             self._add_pages(slot, record.pages)
 
     def _add_pages(self, slot: _Slot, pages: int) -> None:

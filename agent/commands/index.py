@@ -83,9 +83,9 @@ class Remove:
         with PageIndex.open(self.index) as index, index.writing():
             pages = index.remove(self.documents)
         if self.json:
-            show_json({"documents_removed": len(self.documents), "pages_removed": pages})
+            show_json({"documents_removed": len(set(self.documents)), "pages_removed": pages})
         else:
-            show(f"removed {len(self.documents)} documents, {pages} pages")
+            show(f"removed {len(set(self.documents))} documents, {pages} pages")
         return 0
 
 

@@ -28,6 +28,8 @@ class Look:
         from colsearcher.retrieval.searcher import Searcher
 
         place = Address.parse(self.address)
+        if self.side < 1:
+            raise UserError(f"--side is {self.side}; give a number of pixels, such as 1600.")
         with PageIndex.open(self.index) as index:
             index.page(place.document, place.page)  # a wrong address should not wait for the model to load
         target = self.output or Path(f"{Path(place.document).stem}-p{place.page}.png")

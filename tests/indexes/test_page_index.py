@@ -236,6 +236,12 @@ def test_opening_what_is_not_there(tmp_path):
         PageIndex.open(tmp_path)
 
 
+def test_removing_a_document_named_twice_removes_it_once(index):
+    fill(index, "a.pdf", 2)
+    with index.writing():
+        assert index.remove(["a.pdf", "a.pdf"]) == 2
+
+
 def test_creating_twice_is_refused(index):
     with pytest.raises(UserError, match="holds an index already"):
         PageIndex.create(index.folder, MANIFEST)

@@ -22,7 +22,6 @@ from colsearcher.retrieval.reading import (
     ReadProblem,
     ReadRecord,
     ReadSettings,
-    count_pages,
     read_documents,
 )
 
@@ -72,11 +71,6 @@ def test_every_page_comes_once_and_in_order_however_many_read(tmp_path: Path) ->
     assert next(r.reason for r in alone if isinstance(r, ReadProblem)).startswith("The PDF is encrypted")
     assert list(read_documents(sources, ReadSettings(workers=3, ocr="never"))) == alone
     assert readers() == []
-
-
-def test_pages_are_counted_without_being_read(tmp_path: Path) -> None:
-    sources = corpus(tmp_path)
-    assert [spot(record)[2] for record in count_pages(sources)] == [40, 1, None, 3, 1]
 
 
 def test_pages_that_are_done_are_skipped(tmp_path: Path) -> None:
