@@ -47,7 +47,7 @@ def relevance(page: PageEmbedding, query: QueryEmbedding) -> np.ndarray:
 
 
 def evidence(address: Address, page: PageEmbedding, query: QueryEmbedding, count: int = 5) -> list[Evidence]:
-    """The best place of each query vector, the heaviest contributions first, at most `count` different places."""
+    """The best place of each query vector that has a word, the best matches first, at most `count` different places."""
     placed = np.flatnonzero(~page.special)
     if not len(placed):
         return []
@@ -56,8 +56,8 @@ def evidence(address: Address, page: PageEmbedding, query: QueryEmbedding, count
     found: dict[tuple[float, ...], Evidence] = {}
     weights = _shown_weights(query)
     for t in np.argsort(-similarities_T_N.max(1) * weights, kind="stable"):
-        if weights[t] <= 0:
-            continue
+        if weights[t] <= 0 or weights[t] < weights.max():
+            continue  # a function word has a place only where the query is made of nothing else
         box = tuple(round(float(v), 4) for v in page.boxes[placed[best_T[t]]])
         place = Address(address.document, address.page, box)  # type: ignore[arg-type]
         found.setdefault(box, Evidence(place, query.words[t], float(similarities_T_N[t, best_T[t]])))
