@@ -31,17 +31,16 @@ BATCH_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Progress:
-    """How far an indexing run is, after each committed batch and each page read.
+    """How far an indexing run is, told after each page read and each committed batch.
 
     Attributes:
         document: the one being read.
-        pages_read, pages_stored: of this run.
+        pages_read: of this run.
         ocr_read: pages among `pages_read` that needed OCR.
     """
 
     document: str
     pages_read: int
-    pages_stored: int
     ocr_read: int
 
 
@@ -225,7 +224,7 @@ class _Run:
             self.report.documents_added += 1
 
     def _tell(self, document: str) -> None:
-        self._on_progress(Progress(document, self._read, self.report.pages_added, self.report.pages_ocr))
+        self._on_progress(Progress(document, self._read, self.report.pages_ocr))
 
 
 def page_record(page: Page, embedding: PageEmbedding) -> PageRecord:
