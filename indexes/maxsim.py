@@ -1,60 +1,77 @@
-"""Exact late interaction over passages: a page scores as its best passage does.
+"""Late interaction over passages: a page scores as its best passage does. This is the definition; `kernels` make it fast.
 
     score(q, p) = max_{s in passages(p)}  sum_t  w_t · max_{n in s} q_t · p_n
 
 With `block_rows` = 0 a page is one passage and this is ColBERT's MaxSim (Khattab & Zaharia 2020) with query weights. With
 `block_rows` = b a passage is two neighbouring blocks of b vectors (the last may be shorter), so a query's words have to be
-matched near one another; on long text pages that ranks better (dev/LOG.md, 2026-11-22).
-
-Pages are ragged and never padded; stored float16 values are widened to float32 before they are multiplied, and products are
-summed in float32. A scan of all pages multiplies big blocks, whose rounding depends on their shape; pages that can reach the
-top are then scored again one at a time (`page_score`), so a reported score depends on page and query and nothing else.
+matched near one another; on long text pages that ranks better (dev/LOG.md, 2026-11-22). Pages are ragged and never padded, and
+a score depends on page and query and nothing else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Self
 
 import numpy as np
 
-if TYPE_CHECKING:
-    import torch
+from colsearcher.indexes.codecs import EncodedVectors
 
-# About what fits the second-level cache of a core once widened to float32.
-SCAN_ROWS = 2_048
-# Blocked float32 sums of some hundred products in [-1, 1] differ from one another by less than this.
-SCAN_SLACK = 1e-4
+# Scores of float16 pages differ from exact arithmetic by less than this, where weights sum to 1.
+SCORE_ERROR = 5e-5
 
 
 @dataclass(frozen=True)
 class PageRows:
-    """Pages of one segment: page i owns rows starts_P[i] … starts_P[i] + rows_P[i] of its vectors, in rising order."""
+    """Pages of one segment: page i owns rows starts_P[i] … starts_P[i] + rows_P[i] of its vectors, at least one.
 
-    vectors_N_D: np.ndarray
+    `key` names the stored vectors for as long as they exist.
+    """
+
+    key: str
+    encoded: EncodedVectors
     starts_P: np.ndarray
     rows_P: np.ndarray
 
 
 @dataclass(frozen=True)
-class PassageMaxima:
-    """Best inner products, (S, T) float32, of T query vectors in S passages; page i owns those from first_P[i] on."""
+class QueryBatch:
+    """Queries that are scored together: query q owns vectors offsets_Q[q] … offsets_Q[q + 1].
 
-    values_S_T: np.ndarray
-    first_P: np.ndarray
+    Attributes:
+        vectors_T_D: float32 vectors of all queries, stacked.
+        weights_T: float64, at least 0.
+        offsets_Q: (Q + 1,) int64.
+    """
 
-    def scores(self, weights_T_Q: np.ndarray) -> np.ndarray:
-        """(P, Q) float64, each page's best passage for each column of weights; (P,) for a single vector of weights."""
-        return np.maximum.reduceat(self.values_S_T.astype(np.float64) @ weights_T_Q.astype(np.float64), self.first_P, axis=0)
+    vectors_T_D: np.ndarray
+    weights_T: np.ndarray
+    offsets_Q: np.ndarray
+
+    @classmethod
+    def stack(cls, vectors: Sequence[np.ndarray], weights: Sequence[np.ndarray]) -> Self:
+        """One batch of several queries, each (t, D) vectors and (t,) weights."""
+        lengths = [len(weights_T) for weights_T in weights]
+        return cls(
+            np.concatenate(vectors).astype(np.float32, copy=False),
+            np.concatenate(weights).astype(np.float64, copy=False),
+            np.cumsum([0, *lengths], dtype=np.int64),
+        )
 
 
-def page_maxima(vectors_N_D: np.ndarray, query_T_D: np.ndarray, block_rows: int = 0) -> PassageMaxima:
-    """The maxima of one page of n >= 1 vectors, computed from nothing but the page and the query."""
-    import torch
+def passage_maxima(vectors_N_D: np.ndarray, query_T_D: np.ndarray, block_rows: int = 0) -> np.ndarray:
+    """(S, T) float32: the best inner product of each query vector in each passage of a page of n >= 1 vectors.
 
-    similarities = _similarities(vectors_N_D, torch.from_numpy(query_T_D)).numpy()
-    return _passages(similarities, np.zeros(1, dtype=np.int64), np.array([len(vectors_N_D)]), block_rows)
+    >>> page = np.array([[1, 0], [0, 0], [0, 1]], dtype=np.float16)               # blocks of one: passages 0-1 and 1-2
+    >>> passage_maxima(page, np.array([[0, 1], [1, 0]], dtype=np.float32), block_rows=1).tolist()
+    [[0.0, 1.0], [1.0, 0.0]]
+    """
+    similarities_N_T = vectors_N_D.astype(np.float32) @ query_T_D.T
+    if not block_rows:
+        return similarities_N_T.max(axis=0, keepdims=True)
+    blocks_B_T = np.maximum.reduceat(similarities_N_T, np.arange(0, len(vectors_N_D), block_rows), axis=0)
+    return np.maximum(blocks_B_T[:-1], blocks_B_T[1:]) if len(blocks_B_T) > 1 else blocks_B_T
 
 
 def page_score(vectors_N_D: np.ndarray, query_T_D: np.ndarray, weights_T: np.ndarray, block_rows: int = 0) -> float:
@@ -66,11 +83,8 @@ def page_score(vectors_N_D: np.ndarray, query_T_D: np.ndarray, weights_T: np.nda
     1.8
     >>> round(page_score(page, query, np.array([1, 0.5])), 3)                     # 0.8 + 0.5
     1.3
-    >>> page = np.array([[1, 0], [0, 0], [0, 1]], dtype=np.float16)               # blocks of one: passages 0-1 and 1-2
-    >>> page_score(page, query, np.array([1, 1]), block_rows=1)
-    1.0
     """
-    return float(page_maxima(vectors_N_D, query_T_D, block_rows).scores(weights_T)[0])
+    return float((passage_maxima(vectors_N_D, query_T_D, block_rows).astype(np.float64) @ weights_T).max())
 
 
 def best_passage(vectors_N_D: np.ndarray, query_T_D: np.ndarray, weights_T: np.ndarray, block_rows: int = 0) -> slice:
@@ -82,64 +96,6 @@ def best_passage(vectors_N_D: np.ndarray, query_T_D: np.ndarray, weights_T: np.n
     """
     if not block_rows:
         return slice(0, len(vectors_N_D))
-    scores_S = page_maxima(vectors_N_D, query_T_D, block_rows).values_S_T @ weights_T
+    scores_S = passage_maxima(vectors_N_D, query_T_D, block_rows) @ weights_T
     first = int(scores_S.argmax()) * block_rows
     return slice(first, min(first + 2 * block_rows, len(vectors_N_D)))
-
-
-def scan(segments: Sequence[PageRows], query_T_D: np.ndarray, weights_T_Q: np.ndarray, block_rows: int = 0) -> np.ndarray:
-    """The scores of many pages for several queries, to within `SCAN_SLACK`; memory grows with pages and queries only.
-
-    Args:
-        segments: the pages to score, all with at least one vector.
-        query_T_D: float32 vectors of all queries, stacked.
-        weights_T_Q: column q holds the weights of query q, 0 at the vectors of the others; each column sums to at most 1.
-        block_rows: rows of a block, 0 for whole pages.
-
-    Returns:
-        (pages of all segments in order, Q) float64.
-    """
-    import torch
-
-    query = torch.from_numpy(query_T_D)
-    scores = []
-    for segment in segments:
-        for start, stop, starts, rows in _runs(segment):
-            similarities = _similarities(segment.vectors_N_D[start:stop], query).numpy()
-            scores.append(_passages(similarities, starts - start, rows, block_rows).scores(weights_T_Q))
-    return np.concatenate(scores) if scores else np.empty((0, weights_T_Q.shape[1]))
-
-
-def _similarities(vectors_N_D: np.ndarray, query_T_D: torch.Tensor) -> torch.Tensor:
-    import torch
-
-    return torch.from_numpy(vectors_N_D).to(torch.float32) @ query_T_D.T
-
-
-def _passages(similarities_N_T: np.ndarray, starts_P: np.ndarray, rows_P: np.ndarray, block_rows: int) -> PassageMaxima:
-    """Reduce rows to blocks to passages; the pages' rows follow one another without gaps."""
-    if not block_rows:
-        return PassageMaxima(np.maximum.reduceat(similarities_N_T, starts_P, axis=0), np.arange(len(starts_P)))
-    blocks_P = -(-rows_P // block_rows)
-    owner_B = np.repeat(np.arange(len(rows_P)), blocks_P)
-    first_block_P = np.cumsum(blocks_P) - blocks_P
-    starts_B = starts_P[owner_B] + (np.arange(len(owner_B)) - first_block_P[owner_B]) * block_rows
-    blocks_B_T = np.maximum.reduceat(similarities_N_T, starts_B, axis=0)
-    # Every block opens a passage with the one after it, but a page's last block only if it is the page's only one.
-    opens_B = np.arange(len(owner_B)) < (first_block_P + np.maximum(blocks_P - 1, 1))[owner_B]
-    opening = np.flatnonzero(opens_B)
-    following = np.where(blocks_P[owner_B[opening]] > 1, opening + 1, opening)
-    passages_P = np.maximum(blocks_P - 1, 1)
-    return PassageMaxima(np.maximum(blocks_B_T[opening], blocks_B_T[following]), np.cumsum(passages_P) - passages_P)
-
-
-def _runs(segment: PageRows) -> list[tuple[int, int, np.ndarray, np.ndarray]]:
-    """Cut the pages into runs of adjoining rows, about `SCAN_ROWS` long: (first row, last row + 1, starts, rows)."""
-    starts, stops = segment.starts_P, segment.starts_P + segment.rows_P
-    runs = []
-    first = 0
-    for i in range(1, len(starts) + 1):
-        if i == len(starts) or starts[i] != stops[i - 1] or stops[i] - starts[first] > SCAN_ROWS:
-            runs.append((int(starts[first]), int(stops[i - 1]), starts[first:i], segment.rows_P[first:i]))
-            first = i
-    return runs

@@ -1,0 +1,1 @@
+"""Compiled loops: encoding, and MaxSim straight from the stored codes, on CPU and on GPU."""

@@ -1,0 +1,263 @@
+"""The best inner product of every query vector in every block of rows, straight from stored codes; compiled.
+
+Three forms of the same loop: float32 on any processor, and on matrix tiles int8 for codes and bfloat16 pairs for float16.
+Each gives (initial + sum) · factor for a row and a query vector, where the sum is over the stored numbers; what is the same
+for all rows (the query's own scale) is left to whoever weighs the maxima. A value depends on its row and its query vector
+and on nothing beside them, so scores do not change with the batch. Query vectors come in pairs of groups of 16.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+
+from colsearcher.indexes.kernels.tile_ops import (
+    clear_tile,
+    load_tile,
+    load_tile_config,
+    multiply_bfloat,
+    multiply_signed,
+    multiply_unsigned,
+    release_tiles,
+    store_tile,
+)
+from colsearcher.indexes.kernels.vector_ops import (
+    copy_bytes,
+    dot_four_rows,
+    fold_maxima,
+    split_halves,
+    unpack_planes,
+    widen_bytes,
+    widen_halves,
+)
+
+GROUP = 16  # rows that are multiplied at a time: those of a tile
+_compiled: Any = numba.njit(nogil=True, cache=True, error_model="numpy")
+
+
+@_compiled
+def _unpack_row(source: int, target: int, columns: int, bits: int) -> None:
+    """A row of codes of 4, 2 or 1 bits to one byte for each component."""
+    if bits == 4:
+        if columns % 64 == 0:
+            unpack_planes(source, target, columns, 4, 64)
+        elif columns % 16 == 0:
+            unpack_planes(source, target, columns, 4, 16)
+        else:
+            unpack_planes(source, target, columns, 4, 1)
+    elif bits == 2:
+        if columns % 32 == 0:
+            unpack_planes(source, target, columns, 2, 32)
+        elif columns % 16 == 0:
+            unpack_planes(source, target, columns, 2, 16)
+        else:
+            unpack_planes(source, target, columns, 2, 1)
+    elif columns % 16 == 0:
+        unpack_planes(source, target, columns, 1, 16)
+    else:
+        unpack_planes(source, target, columns, 1, 1)
+
+
+@_compiled
+def _read_factors(factors: int, first: int, rows: int, narrow: int, wide: int) -> None:
+    """The float16 factors of a group of rows as float32; `narrow` and `wide` have room for a whole group."""
+    copy_bytes(factors + first * 2, narrow, rows * 2)
+    widen_halves(narrow, wide, rows)
+
+
+@_compiled
+def maxima_any(
+    codes: int,
+    factors: int,
+    columns: int,
+    bits: int,
+    starts_B: np.ndarray,
+    rows_B: np.ndarray,
+    query_G_D_L: np.ndarray,
+    initial_T: np.ndarray,
+    best_B_T: np.ndarray,
+) -> None:
+    """On any processor. `query_G_D_L` holds groups of 16 query vectors, (groups, depth, 16) float32, depth a multiple of 16."""
+    groups, depth, lanes = query_G_D_L.shape
+    row_bytes = columns * 2 if bits == 16 else columns
+    wide = np.zeros((GROUP, depth + lanes), dtype=np.float32)
+    narrow = np.zeros(depth * 2 + 64, dtype=np.uint8)
+    scales = np.empty(GROUP, dtype=np.float32)
+    sums = np.empty((GROUP, 2 * lanes), dtype=np.float32)
+    wide_at, narrow_at, scales_at, sums_at = wide.ctypes.data, narrow.ctypes.data, scales.ctypes.data, sums.ctypes.data
+    wide_stride = (depth + lanes) * 4
+    query_at, initial_at, best_at = query_G_D_L.ctypes.data, initial_T.ctypes.data, best_B_T.ctypes.data
+    for block in range(len(starts_B)):
+        stop = starts_B[block] + rows_B[block]
+        for first in range(starts_B[block], stop, GROUP):
+            rows = min(GROUP, stop - first)
+            for i in range(rows):
+                source = codes + (first + i) * row_bytes
+                target = wide_at + i * wide_stride
+                if bits < 8:
+                    _unpack_row(source, narrow_at, columns, bits)
+                    widen_bytes(narrow_at, target, depth, False)
+                elif bits == 8:
+                    copy_bytes(source, narrow_at, row_bytes)
+                    widen_bytes(narrow_at, target, depth, True)
+                else:
+                    copy_bytes(source, narrow_at, row_bytes)
+                    widen_halves(narrow_at, target, depth)
+            if bits < 16:
+                _read_factors(factors, first, rows, narrow_at, scales_at)
+            for group in range(0, groups, 2):
+                for side in range(2):
+                    query = query_at + (group + side) * depth * lanes * 4
+                    initial = initial_at + (group + side) * lanes * 4
+                    for i in range(0, rows, 4):
+                        sums_row = sums_at + (i * 2 + side) * lanes * 4
+                        dot_four_rows(wide_at + i * wide_stride, wide_stride, query, depth, initial, sums_row, lanes * 8)
+                best = best_at + (block * groups + group) * lanes * 4
+                if bits == 16:
+                    fold_maxima(sums_at, lanes * 8, 0, rows, best, False, False)
+                else:
+                    fold_maxima(sums_at, lanes * 8, scales_at, rows, best, False, True)
+
+
+@_compiled
+def maxima_tiles_codes(
+    codes: int,
+    stored_rows: int,
+    factors: int,
+    columns: int,
+    bits: int,
+    starts_B: np.ndarray,
+    rows_B: np.ndarray,
+    query_G_K_R_C: np.ndarray,
+    initial_T: np.ndarray,
+    best_B_T: np.ndarray,
+    config: np.ndarray,
+) -> None:
+    """Codes of 8 bits and fewer on tiles.
+
+    `query_G_K_R_C` holds groups of 16 query vectors as int8 tiles, (groups, depth / 64, 16, 64): row r of a tile has, for
+    each vector, its four components from 64k + 4r on. `initial_T` is int32.
+    """
+    groups, depth_tiles = query_G_K_R_C.shape[:2]
+    stride = depth_tiles * 64
+    scratch = np.zeros((GROUP, stride), dtype=np.uint8)
+    sums = np.empty((GROUP, 32), dtype=np.int32)
+    halves, scales = np.empty(GROUP, dtype=np.uint16), np.empty(GROUP, dtype=np.float32)
+    scratch_at, sums_at, halves_at, scales_at = scratch.ctypes.data, sums.ctypes.data, halves.ctypes.data, scales.ctypes.data
+    query_at, initial_at, best_at = query_G_K_R_C.ctypes.data, initial_T.ctypes.data, best_B_T.ctypes.data
+    load_tile_config(config.ctypes.data)
+    for block in range(len(starts_B)):
+        stop = starts_B[block] + rows_B[block]
+        for first in range(starts_B[block], stop, GROUP):
+            rows = min(GROUP, stop - first)
+            left = codes + first * columns
+            if bits < 8:
+                for i in range(rows):
+                    _unpack_row(left + i * columns, scratch_at + i * stride, columns, bits)
+                left = scratch_at
+            elif columns < stride or first + GROUP > stored_rows:
+                for i in range(rows):
+                    copy_bytes(left + i * columns, scratch_at + i * stride, columns)
+                left = scratch_at
+            _read_factors(factors, first, rows, halves_at, scales_at)
+            for group in range(0, groups, 2):
+                right = query_at + group * stride * 16
+                load_tile(0, initial_at + group * 64, 0)
+                load_tile(1, initial_at + group * 64 + 64, 0)
+                for k in range(depth_tiles):
+                    load_tile(2, left + k * 64, stride)
+                    load_tile(3, right + k * 1024, 64)
+                    load_tile(4, right + (depth_tiles + k) * 1024, 64)
+                    if bits == 8:
+                        multiply_signed(0, 2, 3)
+                        multiply_signed(1, 2, 4)
+                    else:
+                        multiply_unsigned(0, 2, 3)
+                        multiply_unsigned(1, 2, 4)
+                store_tile(0, sums_at, 128)
+                store_tile(1, sums_at + 64, 128)
+                best = best_at + (block * groups + group) * 64
+                fold_maxima(sums_at, 128, scales_at, rows, best, True, True)
+    release_tiles()
+
+
+@_compiled
+def maxima_tiles_halves(
+    vectors: int,
+    columns: int,
+    starts_B: np.ndarray,
+    rows_B: np.ndarray,
+    query_S_G_K_R_C: np.ndarray,
+    best_B_T: np.ndarray,
+    config: np.ndarray,
+) -> None:
+    """float16 on tiles, to float32's precision: both sides are cut into two bfloat16 parts, low · low is left out (2^-16).
+
+    `query_S_G_K_R_C` holds the query's high and low parts as bfloat16 tiles, (2, groups, depth / 32, 16, 32): row r
+    of a tile has, for each vector, its components 32k + r and 32k + 16 + r.
+    """
+    groups, depth_tiles = query_S_G_K_R_C.shape[1:3]
+    stride = depth_tiles * 64
+    padded = np.zeros(stride, dtype=np.uint8)
+    parts = np.zeros((2, GROUP, stride), dtype=np.uint8)
+    sums = np.empty((GROUP, 32), dtype=np.float32)
+    high, low = parts.ctypes.data, parts.ctypes.data + GROUP * stride
+    padded_at, sums_at = padded.ctypes.data, sums.ctypes.data
+    query_at, best_at = query_S_G_K_R_C.ctypes.data, best_B_T.ctypes.data
+    low_query = groups * depth_tiles * 1024
+    load_tile_config(config.ctypes.data)
+    for block in range(len(starts_B)):
+        stop = starts_B[block] + rows_B[block]
+        for first in range(starts_B[block], stop, GROUP):
+            rows = min(GROUP, stop - first)
+            for i in range(rows):
+                source = vectors + (first + i) * columns * 2
+                if columns * 2 < stride:
+                    copy_bytes(source, padded_at, columns * 2)
+                    source = padded_at
+                split_halves(source, high + i * stride, low + i * stride, depth_tiles)
+            for group in range(0, groups, 2):
+                right = query_at + group * depth_tiles * 1024
+                clear_tile(0)
+                clear_tile(1)
+                for k in range(depth_tiles):
+                    near, far = right + k * 1024, right + (depth_tiles + k) * 1024
+                    load_tile(2, high + k * 64, stride)
+                    load_tile(3, low + k * 64, stride)
+                    load_tile(4, near, 64)
+                    load_tile(5, far, 64)
+                    multiply_bfloat(0, 2, 4)
+                    multiply_bfloat(1, 2, 5)
+                    multiply_bfloat(0, 3, 4)
+                    multiply_bfloat(1, 3, 5)
+                    load_tile(6, near + low_query, 64)
+                    load_tile(7, far + low_query, 64)
+                    multiply_bfloat(0, 2, 6)
+                    multiply_bfloat(1, 2, 7)
+                store_tile(0, sums_at, 128)
+                store_tile(1, sums_at + 64, 128)
+                best = best_at + (block * groups + group) * 64
+                fold_maxima(sums_at, 128, 0, rows, best, False, False)
+    release_tiles()
+
+
+@_compiled
+def best_passages(
+    best_B_T: np.ndarray, blocks_P: np.ndarray, weights_T: np.ndarray, offsets_Q: np.ndarray, scores_P_Q: np.ndarray
+) -> None:
+    """Each page's best pair of neighbouring blocks, or its only block, for each query."""
+    first = 0
+    for page in range(len(blocks_P)):
+        blocks = blocks_P[page]
+        for query in range(scores_P_Q.shape[1]):
+            best = -np.inf
+            for block in range(first, first + max(blocks - 1, 1)):
+                following = min(block + 1, first + blocks - 1)
+                total = 0.0
+                for t in range(offsets_Q[query], offsets_Q[query + 1]):
+                    total += weights_T[t] * max(best_B_T[block, t], best_B_T[following, t])
+                best = max(best, total)
+            scores_P_Q[page, query] = best
+        first += blocks
