@@ -31,6 +31,7 @@ COMMANDS: dict[str, Command] = {
     "index rm": Command("colsearcher.agent.commands.index:Remove", "remove documents"),
     "index info": Command("colsearcher.agent.commands.index:Info", "what the index holds and what made it"),
     "index verify": Command("colsearcher.agent.commands.index:Verify", "check every stored byte"),
+    "index tune": Command("colsearcher.agent.commands.index:Tune", "measure recall and speed, add candidates to a large index"),
     "index compact": Command("colsearcher.agent.commands.index:Compact", "give back the space of removed pages"),
     "search": Command("colsearcher.agent.commands.search:Search", "rank the pages for a question"),
     "look": Command("colsearcher.agent.commands.look:Look", "draw a page, a box on it, or why a question found it"),

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+
 from colsearcher.indexes.errors import IndexProblem, UserError
 
 _SCHEMA = """
@@ -21,7 +23,8 @@ CREATE TABLE document (
     metadata TEXT NOT NULL, live INTEGER NOT NULL, UNIQUE (name, live)
 ) STRICT;
 CREATE TABLE page (
-    id INTEGER PRIMARY KEY, document INTEGER NOT NULL REFERENCES document (id), number INTEGER NOT NULL,
+    id INTEGER PRIMARY KEY AUTOINCREMENT, -- never used again: what is derived from a page (`candidates`) names it by its id
+    document INTEGER NOT NULL REFERENCES document (id), number INTEGER NOT NULL,
     segment INTEGER REFERENCES segment (id), start INTEGER NOT NULL, rows INTEGER NOT NULL,
     width REAL NOT NULL, height REAL NOT NULL,
     word_source TEXT NOT NULL, ocr_reason TEXT, blank INTEGER NOT NULL,
@@ -97,10 +100,18 @@ def transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
     db.execute("BEGIN IMMEDIATE")
     try:
         yield db
-    except BaseException:
-        db.execute("ROLLBACK")
+        db.execute("COMMIT")
+    except BaseException as error:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF in (
+            sqlite3.SQLITE_FULL,
+            sqlite3.SQLITE_IOERR,
+        ):
+            raise IndexProblem(
+                f"The catalog cannot be written ({error}); what was added before is safe: make room, then run this again."
+            ) from None
         raise
-    db.execute("COMMIT")
 
 
 @contextmanager
@@ -113,7 +124,7 @@ def snapshot(db: sqlite3.Connection) -> Iterator[None]:
         db.execute("COMMIT")
 
 
-def matching_pages(db: sqlite3.Connection, filter_sql: str) -> set[int]:
+def matching_pages(db: sqlite3.Connection, filter_sql: str) -> np.ndarray:
     """Ids of the visible pages for which an SQL expression is true.
 
     The expression may name the columns of `FILTER_COLUMNS` and call SQL functions (`metadata->>'author' = 'Ada'`). It runs
@@ -126,7 +137,8 @@ def matching_pages(db: sqlite3.Connection, filter_sql: str) -> set[int]:
     allowed = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION}
     db.set_authorizer(lambda action, *_: sqlite3.SQLITE_OK if action in allowed else sqlite3.SQLITE_DENY)
     try:
-        return {row[0] for row in db.execute(f"SELECT id FROM pages WHERE ({filter_sql}\n)")}
+        rows = db.execute(f"SELECT id FROM pages WHERE ({filter_sql}\n)").fetchall()
+        return np.array(rows, dtype=np.int64).reshape(-1)
     except (sqlite3.Error, sqlite3.Warning) as error:
         raise UserError(f"The filter «{filter_sql}» is not understood ({error}); {fix}") from None
     finally:

@@ -19,6 +19,8 @@ import numpy as np
 from colsearcher.indexes.stop_words import STOP_WORDS
 
 TABLES = ("page_words", "page_stems")
+# A word on more pages than this says nothing and is left out: each of its pages would have to be visited.
+COMMON_PAGES = 5_000
 _WORD = re.compile(r"[^\W_]+")
 
 
@@ -36,7 +38,10 @@ def rarity(db: sqlite3.Connection, word: str, table: str = "page_words") -> floa
     """idf of a word, or of a phrase of adjoining words, over the indexed pages; 0 where it has no letter or digit."""
     if not _WORD.search(word):
         return 0.0
-    total, having = _counts(db, word, table)
+    return _idf(*_counts(db, word, table))
+
+
+def _idf(total: int, having: int) -> float:
     return math.log(1 + (total - having + 0.5) / (having + 0.5))
 
 
@@ -46,19 +51,26 @@ def word_scores(db: sqlite3.Connection, text: str, page_ids_P: np.ndarray) -> np
     scores = np.zeros(len(page_ids_P))
     if not words or not len(page_ids_P):
         return scores
+    order = np.argsort(page_ids_P, kind="stable")
+    ids = page_ids_P[order]
     for table in TABLES:
-        weights = {word: rarity(db, word, table) for word in words}
-        sums: dict[int, float] = {}
-        for word, weight in weights.items():
+        sums, total_weight = np.zeros(len(ids)), 0.0
+        for word in words:
             total, having = _counts(db, word, table)
+            if having > COMMON_PAGES:
+                continue
+            weight = _idf(total, having)
+            total_weight += weight
             # bm25() is the negated product of FTS5's own idf and the saturated term frequency; only the latter is wanted.
             own = max(math.log((total - having + 0.5) / (having + 0.5)), 1e-6)
-            rows = db.execute(f"SELECT rowid, bm25({table}) FROM {table} WHERE {table} MATCH ?", (_quote(word),))
-            for page, negated in rows:
-                sums[page] = sums.get(page, 0.0) - weight * negated / own
-        total_weight = sum(weights.values())
+            found = db.execute(f"SELECT rowid, bm25({table}) FROM {table} WHERE {table} MATCH ?", (_quote(word),)).fetchall()
+            pages, negated = np.array(found).reshape(-1, 2).T
+            place = np.searchsorted(ids, pages)
+            inside = place < len(ids)
+            inside[inside] = ids[place[inside]] == pages[inside]
+            sums[place[inside]] -= weight / own * negated[inside]
         if total_weight:
-            scores += np.array([sums.get(page, 0.0) for page in page_ids_P.tolist()]) / total_weight / len(TABLES)
+            scores[order] += sums / total_weight / len(TABLES)
     return scores
 
 

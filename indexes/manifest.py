@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
-from typing import Self
+from typing import Any, Self
 
+from colsearcher.indexes.codecs import load_codec
 from colsearcher.indexes.errors import IndexProblem
+from colsearcher.indexes.segment import Storage
 
-FORMAT = 1
+FORMAT = 2
+DEFAULT_CODEC = "4bit"
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,8 @@ class Manifest:
         ocr: "auto", "never" or "always".
         ocr_model: name of the OCR models, empty where OCR is "never".
         created: ISO time, UTC.
+        codec: how vectors are stored, a name in `codecs.CODECS`.
+        originals: whether float16 vectors are kept beside codes, to score the best pages again exactly.
         format: version of the files' layout.
     """
 
@@ -34,6 +40,8 @@ class Manifest:
     ocr: str
     ocr_model: str
     created: str
+    codec: str = DEFAULT_CODEC
+    originals: bool = True
     format: int = FORMAT
 
     @classmethod
@@ -48,8 +56,16 @@ class Manifest:
                 f"The index has format {rows.get('format')}, this version of ColSearcher reads {FORMAT}; "
                 "make a new index with `colsearcher index add`."
             )
-        values = {f.name: int(rows[f.name]) if f.type == "int" else rows[f.name] for f in fields(cls)}
-        return cls(**values)  # type: ignore[arg-type]
+        read: dict[str, Callable[[str], Any]] = {"int": int, "bool": lambda value: value == "True", "str": str}
+        return cls(**{f.name: read[str(f.type)](rows[f.name]) for f in fields(cls)})
+
+    @property
+    def storage(self) -> Storage:
+        """
+        Raises:
+            UserError: there is no such codec.
+        """
+        return Storage(self.dim, load_codec(self.codec), self.originals)
 
     def rows(self) -> dict[str, str]:
         return {key: str(value) for key, value in asdict(self).items()}

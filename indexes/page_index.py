@@ -1,13 +1,16 @@
-"""A durable index of page vectors: `add`, `remove`, `search`, `compact`, `verify`, `info`.
+"""A durable index of page vectors: `add`, `remove`, `search`, `tune`, `compact`, `verify`, `info`.
 
-A folder with `catalog.sqlite` and `segments/*.seg`. A batch of pages is one segment file, synced before the one transaction
-that names it, so a kill at any moment leaves the index at its last committed batch. One writer at a time (a lock file), any
-number of readers. Left out on purpose: models and PDFs; see `colsearcher.retrieval.indexing` for what fills an index.
+A folder with `catalog.sqlite`, `segments/*.seg` and, for a large index, `candidates-*`. A batch of pages is one segment file,
+synced before the one transaction that names it, so a kill at any moment leaves the index at its last committed batch. One
+writer at a time (a lock file), any number of readers. Left out on purpose: models and PDFs; see
+`colsearcher.retrieval.indexing` for what fills an index.
 """
 
 from __future__ import annotations
 
+import functools
 import json
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,9 +19,12 @@ from typing import Self, TypeVar
 
 import numpy as np
 
-from colsearcher.indexes import catalog, lexical, upkeep
+from colsearcher.indexes import audit, catalog, lexical, upkeep
+from colsearcher.indexes.candidates import CandidateIndex
+from colsearcher.indexes.engines import Engines, load_engines
 from colsearcher.indexes.errors import IndexProblem, UserError
 from colsearcher.indexes.manifest import Manifest
+from colsearcher.indexes.page_search import PageSearch
 from colsearcher.indexes.ranking import Ranking, vector_weights
 from colsearcher.indexes.records import (
     DocumentRecord,
@@ -29,11 +35,13 @@ from colsearcher.indexes.records import (
     StoredPage,
 )
 from colsearcher.indexes.segment import Segment, box_fractions, sync_folder
+from colsearcher.indexes.tuning import Tuning
 from colsearcher.indexes.view import PageView
 from colsearcher.indexes.writer import Writer, writer_lock
 
 Result = TypeVar("Result")
 _TRIES = 10
+DEFAULT_RECALL = 0.99
 
 
 class PageIndex:
@@ -42,12 +50,14 @@ class PageIndex:
     Use `PageIndex.create` for a new folder, `PageIndex.open` for one that exists; close it, or use it in a `with`.
     """
 
-    def __init__(self, folder: Path, db: sqlite3.Connection, manifest: Manifest) -> None:
+    def __init__(self, folder: Path, db: sqlite3.Connection, manifest: Manifest, device: str) -> None:
         self.folder = folder
         self.manifest = manifest
         self._db = db
+        self._device = device
         self._view: PageView | None = None
-        self._writer = Writer(db, folder / "segments", manifest.dim)
+        self._candidates: tuple[str, CandidateIndex] | None = None
+        self._writer = Writer(db, folder / "segments", manifest.storage)
 
     @classmethod
     def create(cls, folder: Path, manifest: Manifest) -> Self:
@@ -67,11 +77,14 @@ class PageIndex:
                 raise UserError(f"{folder} holds an index already; open it, or name another folder.")
             catalog.create_schema(db, manifest.rows())
             sync_folder(folder)
-        return cls(folder, db, manifest)
+        return cls(folder, db, manifest, "auto")
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
+    def open(cls, folder: Path, *, device: str = "auto") -> Self:
         """Open an index to read or to change it.
+
+        Args:
+            device: what searches compute on: "cpu", "cuda", "cuda:1", or "auto" for a GPU where there is one.
 
         Raises:
             IndexProblem: there is none, or it was written by another format.
@@ -79,7 +92,7 @@ class PageIndex:
         if not cls.exists(folder):
             raise IndexProblem(f"There is no index at {folder}; make one with `colsearcher index add PATH… --index {folder}`.")
         db = catalog.connect(folder / "catalog.sqlite")
-        return cls(folder, db, Manifest.from_rows(dict(db.execute("SELECT key, value FROM manifest"))))
+        return cls(folder, db, Manifest.from_rows(dict(db.execute("SELECT key, value FROM manifest"))), device)
 
     @staticmethod
     def exists(folder: Path) -> bool:
@@ -114,6 +127,7 @@ class PageIndex:
         """
         with writer_lock(self.folder):
             self._writer.sweep()
+            self._sweep_candidates(self._tuning())
             yield self
 
     def add(self, documents: Iterable[DocumentRecord], pages: Sequence[PageRecord]) -> None:
@@ -137,7 +151,37 @@ class PageIndex:
 
     def compact(self) -> dict[str, int]:
         """Rewrite the vectors without gaps into few segments; see `upkeep.compact`."""
-        return upkeep.compact(self._db, self.folder / "segments", self.manifest.dim)
+        return upkeep.compact(self._db, self.folder / "segments", self.manifest.storage)
+
+    def tune(
+        self,
+        queries: Sequence[QueryEmbedding] = (),
+        *,
+        recall: float = DEFAULT_RECALL,
+        pooled_pages: int = audit.POOLED_PAGES,
+        tell: Callable[[str], None] = lambda line: None,
+    ) -> Tuning:
+        """Measure how each engine does on this index beside exact search, and keep the cheapest setting that reaches a recall.
+
+        Args:
+            queries: what the index is asked; where there are none, 64 are made of its pages.
+            recall: the share of the exact top ten that has to be found, above 0 and at most 1.
+            pooled_pages: make FAISS candidates from so many pages on.
+            tell: takes one line on each step.
+
+        Raises:
+            UserError: the recall is out of range, or the index is empty.
+        """
+        if not 0 < recall <= 1:
+            raise UserError(f"A recall of {recall:g} is not possible; ask for more than 0 and at most 1.")
+        self.require_pages()
+        search = self._page_search()
+        sampled = [(query.vectors, self.query_weights(query)) for query in queries] or audit.sample_queries(search, 64)
+        tuning = audit.audit(search, self.folder, sampled, recall, pooled_pages=pooled_pages, tell=tell)
+        with catalog.transaction(self._db):
+            self._db.execute("INSERT OR REPLACE INTO manifest VALUES ('tuning', ?)", (tuning.to_json(),))
+        self._sweep_candidates(tuning)
+        return tuning
 
     def stored_pages(self, record: DocumentRecord) -> dict[int, str | None]:
         """Numbers of the pages stored of exactly this version of a document, each with its problem or None."""
@@ -157,26 +201,29 @@ class PageIndex:
         *,
         filter: str | None = None,
         ranking: Ranking = "default",
+        recall: float = DEFAULT_RECALL,
     ) -> list[SearchResult]:
-        """Rank the visible pages for each query, by exact MaxSim fused with the lexical score of the page text.
+        """Rank the visible pages for each query, by late interaction fused with the lexical score of the page text.
 
         Args:
             queries: all of the same dimension as the index; they are scored in one pass over the vectors.
             k: at most so many hits per query; fewer where fewer pages have vectors or pass the filter.
             filter: an SQL expression over page columns, applied before scoring; one that matches nothing gives no hits.
             ranking: "default" fuses meaning and words, "late" is late interaction alone, "words" BM25 alone.
+            recall: the share of the exact top ten that has to be found; `planner` chooses how, 1 is exact.
 
         Raises:
-            UserError: the filter is not SQL, k is not positive, or the index is empty.
+            UserError: the filter is not SQL, k or the recall is out of range, or the index is empty.
         """
         if k < 1:
             raise UserError(f"k is {k}; ask for at least one page.")
+        if not 0 < recall <= 1:
+            raise UserError(f"A recall of {recall:g} is not possible; ask for more than 0 and at most 1.")
         self.require_pages()
 
         def search() -> list[SearchResult]:
-            view = self._current_view()
             allowed = None if filter is None else catalog.matching_pages(self._db, filter)
-            return view.search(self._db, queries, k, allowed, ranking)
+            return self._page_search().search(queries, k, allowed, ranking, recall)
 
         return self._consistently(search)
 
@@ -279,11 +326,20 @@ class PageIndex:
 
     def info(self) -> dict[str, object]:
         """Counts, sizes in bytes, the pages with problems, the manifest."""
-        return upkeep.info(self._db) | {"manifest": self.manifest.rows()}
+        tuning = self._tuning()
+        return upkeep.info(self._db) | {
+            "bytes_per_vector": self.manifest.storage.bytes_per_vector,
+            "manifest": self.manifest.rows(),
+            "tuning": json.loads(tuning.to_json()) if tuning else None,
+        }
 
     def verify(self) -> list[str]:
         """Read everything back and compare; one sentence per fault, empty when all is well."""
-        return upkeep.verify(self._db, self.folder / "segments")
+        faults = upkeep.verify(self._db, self.folder / "segments")
+        tuning = self._tuning()
+        if tuning and tuning.pooled:
+            faults += CandidateIndex.verify(self.folder / tuning.pooled.folder)
+        return faults
 
     def _consistently(self, read: Callable[[], Result]) -> Result:
         """Read from one moment of the index; again where a compaction took a segment file away meanwhile."""
@@ -300,5 +356,35 @@ class PageIndex:
     def _current_view(self) -> PageView:
         version = self._db.execute("PRAGMA data_version").fetchone()[0], self._db.total_changes
         if self._view is None or self._view.version != version:
-            self._view = PageView.load(self._db, self.folder / "segments", self.manifest.block_rows, version, self._view)
+            self._view = PageView.load(self._db, self.folder / "segments", version, self._view)
         return self._view
+
+    def _page_search(self) -> PageSearch:
+        tuning = self._tuning()
+        if tuning and tuning.pooled and (self._candidates is None or self._candidates[0] != tuning.pooled.folder):
+            self._candidates = (tuning.pooled.folder, CandidateIndex.open(self.folder / tuning.pooled.folder))
+        candidates = self._candidates[1] if self._candidates and tuning and tuning.pooled else None
+        return PageSearch(
+            self._db,
+            self._current_view(),
+            self.manifest.storage,
+            self.manifest.block_rows,
+            tuning,
+            self._engines,
+            candidates,
+        )
+
+    @functools.cached_property
+    def _engines(self) -> Engines:
+        return load_engines(self._device)
+
+    def _tuning(self) -> Tuning | None:
+        row = self._db.execute("SELECT value FROM manifest WHERE key = 'tuning'").fetchone()
+        return Tuning.from_json(row[0]) if row else None
+
+    def _sweep_candidates(self, tuning: Tuning | None) -> None:
+        """Remove candidates that no tuning names."""
+        known = tuning.pooled.folder if tuning and tuning.pooled else ""
+        for folder in self.folder.glob("candidates-*"):
+            if folder.name != known:
+                shutil.rmtree(folder)

@@ -1,8 +1,10 @@
 """An immutable file of page vectors.
 
-Layout, little endian: a 64-byte header (magic, version, dim, rows), `rows x dim` float16 vectors, `rows x 4` uint16 box
-corners (fractions of the page in 1/65535), `rows` uint8 special flags. Pages own consecutive rows; which rows is in the
-catalog. A segment is never changed: it is written, synced, then named in a catalog transaction, or it does not exist.
+Layout, little endian, every section padded to 64 bytes: a header (magic, dim, bits of the codec, whether originals follow,
+rows), the codes and the float16 factors of `codecs`, `rows x 4` uint16 box corners (fractions of the page in 1/65535), `rows`
+uint8 special flags, and, where they are kept beside codes, `rows x dim` float16 originals. Pages own consecutive rows; which
+rows is in the catalog. A segment is never changed: it is written, synced, then named in a catalog transaction, or it does
+not exist.
 """
 
 from __future__ import annotations
@@ -11,19 +13,54 @@ import hashlib
 import os
 import struct
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from colsearcher.indexes.codecs import CODECS, Codec, EncodedVectors
 from colsearcher.indexes.errors import IndexProblem
 from colsearcher.indexes.records import PageEmbedding
 
-_MAGIC = b"COLSEG\x00\x01"
-_HEADER = struct.Struct("<8sIIQ")
-_HEADER_BYTES = 64
+_MAGIC = b"COLSEG\x00\x02"
+_HEADER = struct.Struct("<8sIHHQ")
+_ALIGNMENT = 64
 _BOX_SCALE = 65535
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How vectors are stored: their dimension, the codec, and whether float16 originals lie beside the codes."""
+
+    dim: int
+    codec: Codec
+    originals: bool
+
+    @property
+    def bytes_per_vector(self) -> int:
+        """What is stored of a vector, without its box."""
+        return self.codec.bytes_per_vector(self.dim) + (2 * self.dim if self.keeps_originals else 0)
+
+    @property
+    def keeps_originals(self) -> bool:
+        """Whether there is a section of originals; the codes of `fp16` are the originals."""
+        return self.originals and self.codec.bits < 16
+
+    @property
+    def exact(self) -> bool:
+        """Whether float16 vectors can be read back."""
+        return self.originals or self.codec.bits == 16
+
+
+@dataclass(frozen=True)
+class StoredRows:
+    """Rows of a segment as they are stored; `originals` has no rows where they are not kept."""
+
+    encoded: EncodedVectors
+    boxes_N_4: np.ndarray
+    special_N: np.ndarray
+    originals_N_D: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -46,29 +83,61 @@ def box_fractions(codes_N_4: np.ndarray) -> np.ndarray:
     return codes_N_4.astype(np.float32) / _BOX_SCALE
 
 
-def write_segment(folder: Path, embeddings: Sequence[PageEmbedding], dim: int) -> SegmentFile:
-    """Write and sync a new segment that holds the embeddings in order. The file name is new each time.
+def encode_rows(embeddings: Sequence[PageEmbedding], storage: Storage) -> StoredRows:
+    """The vectors of pages, in order, as they will be stored.
 
     Raises:
-        ValueError: an embedding has another dimension than `dim`.
+        ValueError: an embedding has another dimension than the storage.
     """
-    rows = sum(len(e.vectors) for e in embeddings)
     for e in embeddings:
-        if e.vectors.shape[1] != dim:
-            raise ValueError(f"a page embedding has {e.vectors.shape[1]} dimensions, the index {dim}.")
+        if e.vectors.shape[1] != storage.dim:
+            raise ValueError(f"a page embedding has {e.vectors.shape[1]} dimensions, the index {storage.dim}.")
+    vectors = np.concatenate([e.vectors for e in embeddings])
+    kept = vectors if storage.keeps_originals else vectors[:0]
+    return StoredRows(
+        storage.codec.encode(vectors),
+        np.concatenate([box_codes(e.boxes) for e in embeddings]),
+        np.concatenate([e.special for e in embeddings]).astype("u1"),
+        kept.astype("<f2"),
+    )
+
+
+def write_segment(folder: Path, parts: Sequence[StoredRows], storage: Storage) -> SegmentFile:
+    """Write and sync a new segment that holds the parts in order. The file name is new each time.
+
+    Raises:
+        IndexProblem: the disk is full; nothing is left behind.
+    """
+    rows = sum(len(part.encoded) for part in parts)
+    header = _HEADER.pack(_MAGIC, storage.dim, storage.codec.bits, storage.keeps_originals, rows)
+    sections: list[Iterable[np.ndarray]] = [
+        [np.frombuffer(header, dtype="u1")],
+        (part.encoded.codes for part in parts),
+        (part.encoded.factors for part in parts),
+        (part.boxes_N_4 for part in parts),
+        (part.special_N for part in parts),
+        (part.originals_N_D for part in parts),
+    ]
     name = f"{uuid.uuid4().hex}.seg"
     digest = hashlib.sha256()
     size = 0
-    with (folder / name).open("wb") as file:
-        blocks: list[bytes | memoryview] = [_HEADER.pack(_MAGIC, 1, dim, rows).ljust(_HEADER_BYTES, b"\0")]
-        blocks += [np.ascontiguousarray(e.vectors, dtype="<f2").data.cast("B") for e in embeddings if len(e.vectors)]
-        blocks += [np.ascontiguousarray(box_codes(e.boxes)).data.cast("B") for e in embeddings if len(e.vectors)]
-        blocks += [np.ascontiguousarray(e.special, dtype="u1").data.cast("B") for e in embeddings if len(e.vectors)]
-        for block in blocks:
-            digest.update(block)
-            size += file.write(block)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with (folder / name).open("wb") as file:
+            for section in sections:
+                for block in section:
+                    data = np.ascontiguousarray(block).reshape(-1).view("u1").data
+                    digest.update(data)
+                    size += file.write(data)
+                padding = bytes(-size % _ALIGNMENT)
+                digest.update(padding)
+                size += file.write(padding)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        (folder / name).unlink(missing_ok=True)
+        raise IndexProblem(
+            f"{folder} cannot be written ({error.strerror}); what was added before is safe: make room, then run this again."
+        ) from None
     sync_folder(folder)
     return SegmentFile(name, rows, size, digest.hexdigest())
 
@@ -83,35 +152,70 @@ def sync_folder(folder: Path) -> None:
 
 
 class Segment:
-    """A segment, memory-mapped: opening it reads the header only."""
+    """A segment, memory-mapped: opening it reads the header only.
+
+    Attributes:
+        encoded: the codes of all rows.
+        originals: the float16 vectors, where they can be read back.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         with path.open("rb") as file:
-            header = file.read(_HEADER_BYTES)
-        if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
+            header = file.read(_HEADER.size)
+        if len(header) < _HEADER.size or not header.startswith(_MAGIC):
             raise IndexProblem(f"{path.name} is not a ColSearcher segment; run `colsearcher index verify` and add again.")
-        _, _, dim, rows = _HEADER.unpack_from(header)
-        expected = _HEADER_BYTES + rows * (2 * dim + 8 + 1)
-        if path.stat().st_size != expected:
+        _, dim, bits, keeps_originals, rows = _HEADER.unpack(header)
+        codec = next(codec for codec in CODECS.values() if codec.bits == bits)
+        self.storage = Storage(dim, codec, bool(keeps_originals) or bits == 16)
+        columns = codec.code_columns(dim)
+        shapes = [
+            ("<f2" if bits == 16 else "u1", (rows, columns)),
+            ("<f2", (rows if bits < 16 else 0,)),
+            ("<u2", (rows, 4)),
+            ("u1", (rows,)),
+            ("<f2", (rows if keeps_originals else 0, dim)),
+        ]
+        offsets = [_ALIGNMENT]
+        for kind, shape in shapes:
+            offsets.append(_aligned(offsets[-1] + int(np.prod(shape)) * np.dtype(kind).itemsize))
+        if path.stat().st_size != offsets[-1]:
             raise IndexProblem(
-                f"{path.name} holds {path.stat().st_size:,} bytes where {expected:,} were written; "
+                f"{path.name} holds {path.stat().st_size:,} bytes where {offsets[-1]:,} were written; "
                 "the index is damaged: run `colsearcher index verify`, remove the documents that it names and add them again."
             )
-        # Mode "c" (copy on write) because torch refuses to wrap read-only arrays without a warning.
-        self.vectors = np.memmap(path, dtype="<f2", mode="c", offset=_HEADER_BYTES, shape=(rows, dim))
-        after = _HEADER_BYTES + rows * dim * 2
-        self._boxes = np.memmap(path, dtype="<u2", mode="c", offset=after, shape=(rows, 4))
-        self._special = np.memmap(path, dtype="u1", mode="c", offset=after + rows * 8, shape=(rows,))
+        file_bytes = np.asarray(np.memmap(path, dtype="u1", mode="r"))
+        codes, factors, self._boxes, self._special, originals = (
+            file_bytes[at : at + int(np.prod(shape)) * np.dtype(kind).itemsize].view(kind).reshape(shape)
+            for at, (kind, shape) in zip(offsets, shapes, strict=False)
+        )
+        self.encoded = EncodedVectors(codes, factors)
+        self.originals: EncodedVectors | None = None
+        if bits == 16:
+            self.originals = self.encoded
+        elif keeps_originals:
+            self.originals = EncodedVectors(originals, factors[:0])
 
     def page(self, start: int, rows: int) -> PageEmbedding:
-        """The embedding stored at rows start … start + rows, vectors as float16."""
-        stop = start + rows
-        return PageEmbedding(
-            np.asarray(self.vectors[start:stop]),
-            box_fractions(self._boxes[start:stop]),
-            self._special[start:stop].astype(bool),
-        )
+        """The embedding stored at rows start … start + rows: the originals, or what the codes stand for."""
+        part = slice(start, start + rows)
+        return PageEmbedding(self.vectors(part), box_fractions(self._boxes[part]), self._special[part].astype(bool))
+
+    def vectors(self, rows: slice) -> np.ndarray:
+        """(n, dim) float16 originals, or float32 vectors decoded from the codes."""
+        if self.originals:
+            return self.originals.codes[rows]
+        return self.storage.codec.decode(self.encoded[rows], self.storage.dim)
+
+    def rows(self, start: int, rows: int) -> StoredRows:
+        """Rows as they are stored, to be written elsewhere."""
+        part = slice(start, start + rows)
+        originals = self.originals.codes[part] if self.originals and self.storage.keeps_originals else np.empty((0, 0), "<f2")
+        return StoredRows(self.encoded[part], self._boxes[part], self._special[part], originals)
+
+
+def _aligned(size: int) -> int:
+    return -(-size // _ALIGNMENT) * _ALIGNMENT
 
 
 def file_sha256(path: Path) -> str:

@@ -9,8 +9,7 @@ from pathlib import Path
 from colsearcher.indexes import catalog
 from colsearcher.indexes.errors import IndexProblem
 from colsearcher.indexes.lexical import TABLES
-from colsearcher.indexes.records import PageEmbedding
-from colsearcher.indexes.segment import Segment, file_sha256, write_segment
+from colsearcher.indexes.segment import Segment, Storage, StoredRows, file_sha256, write_segment
 from colsearcher.indexes.writer import Writer
 
 SEGMENT_ROWS = 1_000_000
@@ -95,7 +94,7 @@ def _read_only(db: sqlite3.Connection) -> bool:
     return not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK))
 
 
-def compact(db: sqlite3.Connection, segments_folder: Path, dim: int) -> dict[str, int]:
+def compact(db: sqlite3.Connection, segments_folder: Path, storage: Storage) -> dict[str, int]:
     """Rewrite the vectors without gaps into segments of `SEGMENT_ROWS`. Readers go on undisturbed.
 
     Returns:
@@ -104,7 +103,7 @@ def compact(db: sqlite3.Connection, segments_folder: Path, dim: int) -> dict[str
     Raises:
         IndexProblem: a segment is not as it was written.
     """
-    writer = Writer(db, segments_folder, dim)
+    writer = Writer(db, segments_folder, storage)
     before = segment_totals(db)
     old = dict(db.execute("SELECT id, file FROM segment"))
     for segment_id, file, sha256 in db.execute("SELECT id, file, sha256 FROM segment").fetchall():
@@ -112,7 +111,7 @@ def compact(db: sqlite3.Connection, segments_folder: Path, dim: int) -> dict[str
         if not path.is_file() or file_sha256(path) != sha256:
             raise IndexProblem(f"segments/{file} is damaged, and compacting would hide that; {_owners(db, segment_id)}")
     groups = _groups(db)
-    written = [write_segment(segments_folder, _embeddings(segments_folder, old, group), dim) for group in groups]
+    written = [write_segment(segments_folder, _rows(segments_folder, old, group), storage) for group in groups]
     with catalog.transaction(db):
         for group, segment in zip(groups, written, strict=True):
             segment_id = writer.insert_segment(segment)
@@ -147,6 +146,6 @@ def _groups(db: sqlite3.Connection) -> list[list[tuple[int, int, int, int]]]:
     return groups
 
 
-def _embeddings(folder: Path, files: dict[int, str], group: list[tuple[int, int, int, int]]) -> list[PageEmbedding]:
+def _rows(folder: Path, files: dict[int, str], group: list[tuple[int, int, int, int]]) -> list[StoredRows]:
     segments = {segment_id: Segment(folder / files[segment_id]) for segment_id in {page[1] for page in group}}
-    return [segments[segment_id].page(start, rows) for _, segment_id, start, rows in group]
+    return [segments[segment_id].rows(start, rows) for _, segment_id, start, rows in group]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from colsearcher.indexes import catalog
 from colsearcher.indexes.errors import IndexProblem, UserError
-from colsearcher.indexes.records import DocumentRecord, PageRecord
-from colsearcher.indexes.segment import SegmentFile, box_codes, write_segment
+from colsearcher.indexes.records import DocumentRecord, PageEmbedding, PageRecord
+from colsearcher.indexes.segment import SegmentFile, Storage, box_codes, encode_rows, write_segment
 
 
 @contextmanager
@@ -41,25 +41,32 @@ def writer_lock(folder: Path) -> Iterator[None]:
 class Writer:
     """Changes a catalog and its segment files. Used by `PageIndex`, which documents what the operations mean."""
 
-    def __init__(self, db: sqlite3.Connection, segments: Path, dim: int) -> None:
+    def __init__(self, db: sqlite3.Connection, segments: Path, storage: Storage) -> None:
         self._db = db
         self._segments = segments
-        self._dim = dim
+        self._storage = storage
 
     def add(self, documents: Iterable[DocumentRecord], pages: Sequence[PageRecord]) -> None:
         embeddings = [page.embedding for page in pages if len(page.embedding.vectors)]
-        segment = write_segment(self._segments, embeddings, self._dim) if embeddings else None
-        with catalog.transaction(self._db):
-            segment_id = self.insert_segment(segment) if segment else None
-            ids = {record.document: self._document_id(record) for record in documents}
-            start = 0
-            for page in pages:
-                self._insert_page(ids[page.document], page, segment_id, start)
-                start += len(page.embedding.vectors)
-            for document_id in ids.values():
-                self._make_live(document_id)
-            dropped = self._drop_empty_segments()
+        segment = self._write(embeddings) if embeddings else None
+        try:
+            with catalog.transaction(self._db):
+                segment_id = self.insert_segment(segment) if segment else None
+                ids = {record.document: self._document_id(record) for record in documents}
+                start = 0
+                for page in pages:
+                    self._insert_page(ids[page.document], page, segment_id, start)
+                    start += len(page.embedding.vectors)
+                for document_id in ids.values():
+                    self._make_live(document_id)
+                dropped = self._drop_empty_segments()
+        except BaseException:
+            self.unlink([segment.file] if segment else [])
+            raise
         self.unlink(dropped)
+
+    def _write(self, embeddings: Sequence[PageEmbedding]) -> SegmentFile:
+        return write_segment(self._segments, [encode_rows(embeddings, self._storage)], self._storage)
 
     def remove(self, documents: Sequence[str]) -> int:
         with catalog.transaction(self._db) as db:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from colsearcher.indexes.errors import FileProblem, IndexProblem
-from colsearcher.indexes.manifest import Manifest
+from colsearcher.indexes.manifest import DEFAULT_CODEC, Manifest
 from colsearcher.indexes.page_index import PageIndex
 from colsearcher.indexes.records import DocumentRecord, PageEmbedding, PageRecord
 from colsearcher.retrieval.corpus import ReadProblem, Source, Sources, content_hash
@@ -81,23 +81,52 @@ class Work:
     ignored: int
 
 
-def open_or_create(folder: Path, embedder: PageEmbedder, settings: ReadSettings) -> PageIndex:
+def open_or_create(
+    folder: Path,
+    embedder: PageEmbedder,
+    settings: ReadSettings,
+    *,
+    codec: str | None = None,
+    drop_originals: bool = False,
+) -> PageIndex:
     """The index at a folder, made if there is none.
 
+    Args:
+        codec: how a new index stores vectors, a name in `colsearcher.indexes.codecs`; None for the default.
+        drop_originals: keep the codes only, so that no page can be scored exactly.
+
     Raises:
-        IndexProblem: it was made by another embedder, renderer or OCR setting.
+        IndexProblem: it was made by another embedder, renderer, OCR setting or codec.
     """
     if not PageIndex.exists(folder):
         now = datetime.now(UTC).isoformat(timespec="seconds")
         ocr_model = "" if settings.ocr == "never" else OcrEngine.name
         made = Manifest(
-            embedder.name, embedder.revision, embedder.dim, embedder.block_rows, settings.renderer, settings.ocr, ocr_model, now
+            embedder=embedder.name,
+            revision=embedder.revision,
+            dim=embedder.dim,
+            block_rows=embedder.block_rows,
+            renderer=settings.renderer,
+            ocr=settings.ocr,
+            ocr_model=ocr_model,
+            created=now,
+            codec=codec or DEFAULT_CODEC,
+            originals=not drop_originals,
         )
         return PageIndex.create(folder, made)
     index = PageIndex.open(folder)
     manifest = index.manifest
     manifest.require_embedder(embedder.name, embedder.revision)
-    for option, wanted, made_with in (("renderer", settings.renderer, manifest.renderer), ("ocr", settings.ocr, manifest.ocr)):
+    if drop_originals and manifest.originals:
+        raise IndexProblem(
+            f"The index at {folder} keeps its original vectors; leave --drop-originals out."
+        )
+    options = (
+        ("renderer", settings.renderer, manifest.renderer),
+        ("ocr", settings.ocr, manifest.ocr),
+        ("codec", codec or manifest.codec, manifest.codec),
+    )
+    for option, wanted, made_with in options:
         if wanted != made_with:
             raise IndexProblem(
                 f"The index at {folder} was made with --{option} {made_with}, not {wanted}; "

@@ -14,7 +14,7 @@ from PIL import Image
 from colsearcher.indexes.address import Address
 from colsearcher.indexes.errors import FileProblem
 from colsearcher.indexes.maxsim import best_passage
-from colsearcher.indexes.page_index import PageIndex
+from colsearcher.indexes.page_index import DEFAULT_RECALL, PageIndex
 from colsearcher.indexes.ranking import Ranking
 from colsearcher.indexes.records import QueryEmbedding, SearchResult
 from colsearcher.retrieval.corpus import IMAGE_SUFFIXES, content_hash
@@ -42,17 +42,18 @@ class Searcher:
     embedder: PageEmbedder
 
     @classmethod
-    def open(cls, folder: Path, embedder: str | None = None) -> Self:
+    def open(cls, folder: Path, embedder: str | None = None, *, device: str = "auto") -> Self:
         """Open an index and load its embedder.
 
         Args:
             embedder: name of the embedder, None for the one that the manifest names.
+            device: what searches compute on; see `PageIndex.open`.
 
         Raises:
             IndexProblem: there is no index, or another embedder or revision made it.
             ModelProblem: the embedder's weights are missing.
         """
-        index = PageIndex.open(folder)
+        index = PageIndex.open(folder, device=device)
         if embedder is not None:
             index.manifest.require_embedder(embedder, index.manifest.revision)
         loaded = load_embedder(index.manifest.embedder)
@@ -66,13 +67,19 @@ class Searcher:
         self.index.close()
 
     def search(
-        self, questions: Sequence[str], k: int = 5, *, filter: str | None = None, ranking: Ranking = "default"
+        self,
+        questions: Sequence[str],
+        k: int = 5,
+        *,
+        filter: str | None = None,
+        ranking: Ranking = "default",
+        recall: float = DEFAULT_RECALL,
     ) -> list[SearchResult]:
         """Rank the pages for each question; see `PageIndex.search`."""
         started = time.perf_counter()
         queries = self.embedder.embed_queries(questions)
         embed_ms = round((time.perf_counter() - started) * 1000, 2)
-        results = self.index.search(queries, k, filter=filter, ranking=ranking)
+        results = self.index.search(queries, k, filter=filter, ranking=ranking, recall=recall)
         return [
             replace(
                 result, timing_ms={"embed": embed_ms, **result.timing_ms, "total": embed_ms + sum(result.timing_ms.values())}

@@ -1,10 +1,11 @@
-"""`colsearcher index add | rm | info | verify | compact`."""
+"""`colsearcher index add | rm | info | tune | verify | compact`."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from colsearcher.agent.flags import argument, option
 from colsearcher.agent.terminal import ProgressLine, duration, show, show_json, size, tell
@@ -22,6 +23,10 @@ class Add:
     embedder: str = option("what turns pages into vectors", default="minilm")
     renderer: Literal["pdfium", "poppler"] = option("what draws the pages", default="pdfium")
     ocr: Literal["auto", "never", "always"] = option("read words off the picture: where a page has none", default="auto")
+    codec: Literal["fp16", "int8", "4bit", "2bit", "1bit"] | None = option(
+        "how a new index stores vectors (default: 4bit)", default=None
+    )
+    drop_originals: bool = option("store codes only: smaller, and scores are then those of the codes", default=False)
     page_seconds: float = option("give a page up after so long", default=60.0)
     retry: bool = option("read pages again that could not be read before", default=False)
     json: bool = option("print one JSON document", default=False)
@@ -38,7 +43,7 @@ class Add:
         if not sources.files:
             raise UserError(f"There is no PDF and no image in {', '.join(map(str, self.paths))}; name a folder that has some.")
         embedder = load_embedder(self.embedder)
-        with open_or_create(self.index, embedder, settings) as index:
+        with open_or_create(self.index, embedder, settings, codec=self.codec, drop_originals=self.drop_originals) as index:
             with index.writing():
                 tell(f"looking through {len(sources.files):,} files")
                 work = missing_work(index, sources, retry=self.retry)
@@ -108,7 +113,7 @@ class Info:
             show_json({**info, "document_list": listed})
             return 0
         for name, value in info.items():
-            if name == "manifest":
+            if name in ("manifest", "tuning"):
                 continue
             if name == "problems":
                 value = len(value)  # type: ignore[arg-type]
@@ -116,11 +121,61 @@ class Info:
             show(f"{name:<22}{shown}")
         for name, value in info["manifest"].items():  # type: ignore[attr-defined]
             show(f"{name:<22}{value}")
+        for line in _tuning_lines(info["tuning"]):  # type: ignore[arg-type]
+            show(line)
         for document in documents:
             show(f"  {document.document}  {document.pages} pages")
         for problem in info["problems"]:  # type: ignore[attr-defined]
             show(f"  not read: {problem['document']} page {problem['page']}: {problem['reason']}")
         return 0
+
+
+@dataclass(frozen=True)
+class Tune:
+    """Measure how much of the exact top ten each engine finds on this index, and keep the cheapest setting that finds
+    enough. A large index gets FAISS candidates on the way. Run it again after adding many pages."""
+
+    index: Path = option("the index folder", metavar="DIR")
+    recall: float = option("the share of the exact top ten that has to be found", default=0.99)
+    queries: Path | None = option("a text file of questions, one a line; made of the pages' words without", default=None)
+    sample: int = option("how many questions to use", default=64, metavar="N")
+    device: str = option("cpu, cuda, or auto", default="auto")
+    json: bool = option("print one JSON document", default=False)
+
+    def run(self) -> int:
+        from colsearcher.indexes.page_index import PageIndex
+        from colsearcher.retrieval.embedder import load_embedder
+        from colsearcher.retrieval.tuning_questions import read_questions, sample_questions
+
+        with PageIndex.open(self.index, device=self.device) as index, index.writing():
+            index.require_pages()
+            questions = read_questions(self.queries) if self.queries else sample_questions(index, self.sample)
+            embedder = load_embedder(index.manifest.embedder)
+            index.manifest.require_embedder(embedder.name, embedder.revision)
+            embedded = embedder.embed_queries(questions[: self.sample]) if questions else []
+            tuning = index.tune(embedded, recall=self.recall, tell=tell)
+        values = json.loads(tuning.to_json())
+        if self.json:
+            show_json(values)
+            return 0
+        for line in _tuning_lines(values):
+            show(line)
+        return 0
+
+
+def _tuning_lines(tuning: dict[str, Any] | None) -> list[str]:
+    if tuning is None:
+        return ["tuned                 never; `colsearcher index tune` measures recall and speed"]
+    lines = [f"tuned                 {tuning['created']}: {tuning['queries']} queries on {tuning['page_count']:,} pages"]
+    if tuning["depth"]:
+        lines.append(f"  codes               best {tuning['depth']} scored again: recall@10 {tuning['codes_recall']:.4f}")
+    if tuning["pooled"]:
+        pooled = tuning["pooled"]
+        lines.append(
+            f"  candidates          {pooled['pages']} pages: recall@10 {pooled['recall']:.4f}, {pooled['ms']:.1f} ms a query"
+        )
+    lines += [f"  {bits}-bit scan".ljust(22) + f"{ns:.2f} ns a vector" for bits, ns in tuning["scan_ns"].items()]
+    return lines
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ class Search:
     ranking: Literal["default", "late", "words"] = option(
         "default: meaning and words; late: late interaction alone; words: BM25 alone", default="default"
     )
+    recall: float = option("the share of the exact top ten that has to be found; 1 is exact", default=0.99)
+    device: str = option("cpu, cuda, or auto", default="auto")
     embedder: str | None = option("insist on this embedder", default=None)
     json: bool = option("print one JSON document", default=False)
 
@@ -34,8 +36,8 @@ class Search:
             index.require_pages()  # before the seconds that loading the models takes
         from colsearcher.retrieval.searcher import Searcher
 
-        with Searcher.open(self.index, self.embedder) as searcher:
-            result = searcher.search([self.question], self.k, filter=self.filter, ranking=self.ranking)[0]
+        with Searcher.open(self.index, self.embedder, device=self.device) as searcher:
+            result = searcher.search([self.question], self.k, filter=self.filter, ranking=self.ranking, recall=self.recall)[0]
             regions = searcher.regions(self.question, [hit.address for hit in result.hits])
         if self.json:
             hits = [

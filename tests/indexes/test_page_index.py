@@ -7,7 +7,7 @@ import pytest
 from fake_pages import DIM, MANIFEST, document, page, query
 
 from colsearcher.indexes.errors import IndexProblem, UserError
-from colsearcher.indexes.maxsim import page_score
+from colsearcher.indexes.maxsim import SCORE_ERROR, page_score
 from colsearcher.indexes.page_index import PageIndex
 
 
@@ -36,7 +36,7 @@ def test_search_gives_every_page_its_definition_in_order(index):
         for name, count in (("a.pdf", 5), ("b.pdf", 9))
         for n in range(1, count + 1)
     }
-    assert {(h.document, h.page): h.score for h in hits} == pytest.approx(expected, abs=1e-6)
+    assert {(h.document, h.page): h.score for h in hits} == pytest.approx(expected, abs=SCORE_ERROR)
     assert [h.score for h in hits] == sorted((h.score for h in hits), reverse=True)
     assert all(h.score == pytest.approx(sum(h.parts.values())) for h in hits)
 

@@ -1,0 +1,169 @@
+"""`index tune`: how much of the exact top ten each engine finds on sampled queries, and how long it takes here.
+
+What comes out is the cheapest setting that reaches the recall: how many pages to score again after the codes, and for a large
+index FAISS candidates and how far to look into them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from colsearcher.indexes.candidates import CandidateIndex
+from colsearcher.indexes.maxsim import QueryBatch
+from colsearcher.indexes.page_search import PageSearch
+from colsearcher.indexes.pooling import pool_pages
+from colsearcher.indexes.tuning import PooledTuning, Tuning
+
+# A scan of fewer pages is as quick as asking for candidates.
+POOLED_PAGES = 20_000
+TOP = 10
+_QUERIES_AT_ONCE = 16
+_DEPTHS = (10, 15, 20, 30, 50, 75, 100, 150, 200, 300, 500, 800, 1200)
+_TIMED_QUERIES = 8
+_POOL_PAGES = 256
+
+
+def audit(
+    search: PageSearch,
+    folder: Path,
+    queries: Sequence[tuple[np.ndarray, np.ndarray]],
+    recall: float,
+    *,
+    pooled_pages: int = POOLED_PAGES,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Tuning:
+    """Measure the engines of an index.
+
+    Args:
+        search: over the view that is to be audited.
+        folder: where candidates are kept.
+        queries: (t, D) vectors and (t,) weights of each sampled query.
+        recall: the share of the exact top ten that has to be found.
+        pooled_pages: make candidates from so many pages on.
+        tell: takes one line on each step.
+    """
+    view, storage = search.view, search.storage
+    everything = np.arange(len(view))
+    tell(f"scoring {len(queries)} queries on all {len(view):,} pages exactly")
+    exact_P_Q = _scores(search, queries, originals=storage.exact)
+    truth = [_top(scores_P, TOP) for scores_P in exact_P_Q.T]
+    depth, found = 0, 1.0
+    if storage.codec.bits < 16 and storage.exact:
+        tell(f"the same from the codes of {storage.codec.name}")
+        depth, found = _depth(_scores(search, queries, originals=False), truth, recall)
+        tell(f"the best {depth} pages by their codes hold {found:.4f} of the exact top {TOP}")
+    scan_ns = {}
+    for bits in {16 if storage.exact else storage.codec.bits, storage.codec.bits}:
+        scan_ns[str(bits)] = _nanoseconds(search, everything, queries, originals=bits == 16)
+    pooled = None
+    if len(view) >= pooled_pages:
+        pooled = _tune_candidates(search, folder, queries, truth, recall, tell)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return Tuning(now, recall, len(queries), len(view), depth, round(found, 4), scan_ns, pooled)
+
+
+def _scores(search: PageSearch, queries: Sequence[tuple[np.ndarray, np.ndarray]], *, originals: bool) -> np.ndarray:
+    """(P, Q) scores of all pages, float32."""
+    everything = np.arange(len(search.view))
+    scores = []
+    for first in range(0, len(queries), _QUERIES_AT_ONCE):
+        some = queries[first : first + _QUERIES_AT_ONCE]
+        batch = QueryBatch.stack([vectors for vectors, _ in some], [weights for _, weights in some])
+        scores.append(search.scan(everything, batch, originals=originals).astype(np.float32))
+    return np.concatenate(scores, axis=1)
+
+
+def _top(scores_P: np.ndarray, count: int) -> np.ndarray:
+    return np.argsort(-scores_P, kind="stable")[:count]
+
+
+def _depth(rough_P_Q: np.ndarray, truth: Sequence[np.ndarray], recall: float) -> tuple[int, float]:
+    """The least depth whose pages hold the share of the truth, and that share."""
+    found = 0.0
+    for depth in _DEPTHS:
+        found = float(np.mean([np.isin(t, _top(rough, depth)).mean() for t, rough in zip(truth, rough_P_Q.T, strict=True)]))
+        if found >= recall:
+            break
+    return depth, found
+
+
+def _nanoseconds(
+    search: PageSearch, positions: np.ndarray, queries: Sequence[tuple[np.ndarray, np.ndarray]], *, originals: bool
+) -> float:
+    """Time to score one vector for one query."""
+    search.scan(positions[:1], QueryBatch.stack(*zip(queries[0], strict=True)), originals=originals)
+    times = []
+    for vectors, weights in queries[:_TIMED_QUERIES]:
+        started = time.perf_counter()
+        search.scan(positions, QueryBatch.stack([vectors], [weights]), originals=originals)
+        times.append(time.perf_counter() - started)
+    return round(1e9 * float(np.median(times)) / int(search.view.rows_P[positions].sum()), 3)
+
+
+def _tune_candidates(
+    search: PageSearch,
+    folder: Path,
+    queries: Sequence[tuple[np.ndarray, np.ndarray]],
+    truth: Sequence[np.ndarray],
+    recall: float,
+    tell: Callable[[str], None],
+) -> PooledTuning:
+    view = search.view
+    tell(f"pooling {len(view):,} pages")
+    newest = int(view.ids_P.max())
+    name = f"candidates-{newest}-{len(view)}"
+    shutil.rmtree(folder / name, ignore_errors=True)
+    candidates = CandidateIndex.build(_pooled(search), search.storage.dim, len(view), folder=folder / name)
+    tell(f"{candidates.kind} of {candidates.bytes / 1e6:,.0f} MB; looking for the least effort")
+    calibrated = candidates.calibrate(queries, [view.ids_P[t] for t in truth], recall)
+    times = []
+    for vectors, weights in queries[:_TIMED_QUERIES]:
+        started = time.perf_counter()
+        ids, _ = candidates.candidates([(vectors, weights)], calibrated.pages, calibrated.effort)[0]
+        search.scan(view.positions(ids), QueryBatch.stack([vectors], [weights]), originals=False)
+        times.append(time.perf_counter() - started)
+    milliseconds = round(1000 * float(np.median(times)), 2)
+    tell(
+        f"{calibrated.pages} candidate pages hold {calibrated.recall:.4f} of the exact top {TOP}, {milliseconds:.1f} ms a query"
+    )
+    effort = calibrated.effort
+    return PooledTuning(name, effort.probes, effort.depth, calibrated.pages, calibrated.recall, milliseconds, newest)
+
+
+def _pooled(search: PageSearch) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The pooled vectors of all pages, some pages at a time, with the page id of each."""
+    view = search.view
+    for own in np.split(np.arange(len(view)), np.flatnonzero(np.diff(view.segment_P)) + 1):
+        segment = view.segments[int(view.segment_P[own[0]])]
+        for first in range(0, len(own), _POOL_PAGES):
+            some = own[first : first + _POOL_PAGES]
+            start, stop = int(view.starts_P[some[0]]), int(view.starts_P[some[-1]] + view.rows_P[some[-1]])
+            vectors = segment.vectors(slice(start, stop)).astype(np.float32)
+            pooled_G_D, owner_G = pool_pages(vectors, view.starts_P[some] - start, view.rows_P[some])
+            yield pooled_G_D, view.ids_P[some][owner_G]
+
+
+def sample_queries(search: PageSearch, count: int, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Queries made of pages, where there are no questions: runs of 8 to 24 vectors of a page, each turned a little.
+
+    Noise takes a vector's cosine with itself to about 0.8, so that the page it is from is not all that there is to find.
+    """
+    rng = np.random.default_rng(seed)
+    view = search.view
+    queries = []
+    for position in rng.choice(len(view), size=count, replace=count > len(view)):
+        rows = int(view.rows_P[position])
+        length = min(rows, int(rng.integers(8, 25)))
+        start = int(view.starts_P[position]) + int(rng.integers(0, rows - length + 1))
+        segment = view.segments[int(view.segment_P[position])]
+        vectors = segment.vectors(slice(start, start + length)).astype(np.float32)
+        noise = rng.normal(size=vectors.shape).astype(np.float32) * 0.75 / np.sqrt(vectors.shape[1])
+        vectors = vectors + noise * np.linalg.norm(vectors, axis=1, keepdims=True)
+        queries.append((vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.full(length, 1 / length)))
+    return queries
