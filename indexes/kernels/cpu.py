@@ -16,8 +16,8 @@ from colsearcher.indexes.kernels.vector_ops import LANES
 from colsearcher.indexes.maxsim import PageRows, QueryBatch
 from colsearcher.indexes.rotation import rotate
 
-# Rows of a task: small enough to share the work evenly, large enough that starting one is nothing.
-_TASK_ROWS = 32_768
+# Tasks for each core, so that the work is shared evenly, and the least rows of one, so that starting it is nothing.
+_TASKS_PER_CORE, _TASK_ROWS = 4, 2_048
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,13 @@ def scan(
     prepared = prepare(codec, queries)
     scores_P_Q = np.empty((sum(len(segment.starts_P) for segment in segments), len(queries.offsets_Q) - 1))
     tasks: list[Callable[[], None]] = []
+    cores = len(os.sched_getaffinity(0))
+    total_rows = sum(int(segment.rows_P.sum()) for segment in segments)
+    task_rows = max(_TASK_ROWS, total_rows // (_TASKS_PER_CORE * cores))
     done = 0
     for segment in segments:
         ends = np.cumsum(segment.rows_P)
-        cuts = np.unique(np.searchsorted(ends, np.arange(_TASK_ROWS, ends[-1] if len(ends) else 0, _TASK_ROWS)))
+        cuts = np.unique(np.searchsorted(ends, np.arange(task_rows, ends[-1] if len(ends) else 0, task_rows)))
         for first, last in zip([0, *cuts], [*cuts, len(ends)], strict=True):
             part = slice(int(first), int(last))
             target = scores_P_Q[done + part.start : done + part.stop]
@@ -63,10 +66,11 @@ def scan(
                 functools.partial(_score, segment, part, codec, prepared, queries.offsets_Q, block_rows, tiles, target)
             )
         done += len(segment.starts_P)
-    if len(tasks) > 1:
+    if total_rows <= _TASK_ROWS or cores == 1:
+        for task in tasks:
+            task()
+    else:
         list(_workers().map(lambda task: task(), tasks))
-    elif tasks:
-        tasks[0]()
     return scores_P_Q
 
 

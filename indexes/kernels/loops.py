@@ -29,35 +29,39 @@ from colsearcher.indexes.kernels.vector_ops import (
     fold_maxima,
     split_halves,
     unpack_planes,
+    unpack_short_row,
     widen_bytes,
     widen_halves,
 )
 
-GROUP = 16  # rows that are multiplied at a time: those of a tile
+TILE = 16  # rows of a tile
+GROUP = 32  # rows that are multiplied at a time: two tiles hide each other's latency
 _compiled: Any = numba.njit(nogil=True, cache=True, error_model="numpy")
 
 
 @_compiled
-def _unpack_row(source: int, target: int, columns: int, bits: int) -> None:
-    """A row of codes of 4, 2 or 1 bits to one byte for each component."""
-    if bits == 4:
-        if columns % 64 == 0:
-            unpack_planes(source, target, columns, 4, 64)
+def _unpack_rows(source: int, target: int, rows: int, columns: int, stride: int, bits: int) -> None:
+    """Rows of codes of 4, 2 or 1 bits to one byte for each component, `stride` bytes apart."""
+    for i in range(rows):
+        row, place = source + i * columns, target + i * stride
+        if bits == 2 and columns == 32:
+            unpack_short_row(row, place, 2, 32)
+        elif bits == 1 and columns == 16:
+            unpack_short_row(row, place, 1, 16)
+        elif bits == 4 and columns % 64 == 0:
+            unpack_planes(row, place, columns, 4, 64)
+        elif bits == 4 and columns % 16 == 0:
+            unpack_planes(row, place, columns, 4, 16)
+        elif bits == 4:
+            unpack_planes(row, place, columns, 4, 1)
+        elif bits == 2 and columns % 32 == 0:
+            unpack_planes(row, place, columns, 2, 32)
+        elif bits == 2:
+            unpack_planes(row, place, columns, 2, 1)
         elif columns % 16 == 0:
-            unpack_planes(source, target, columns, 4, 16)
+            unpack_planes(row, place, columns, 1, 16)
         else:
-            unpack_planes(source, target, columns, 4, 1)
-    elif bits == 2:
-        if columns % 32 == 0:
-            unpack_planes(source, target, columns, 2, 32)
-        elif columns % 16 == 0:
-            unpack_planes(source, target, columns, 2, 16)
-        else:
-            unpack_planes(source, target, columns, 2, 1)
-    elif columns % 16 == 0:
-        unpack_planes(source, target, columns, 1, 16)
-    else:
-        unpack_planes(source, target, columns, 1, 1)
+            unpack_planes(row, place, columns, 1, 1)
 
 
 @_compiled
@@ -97,7 +101,7 @@ def maxima_any(
                 source = codes + (first + i) * row_bytes
                 target = wide_at + i * wide_stride
                 if bits < 8:
-                    _unpack_row(source, narrow_at, columns, bits)
+                    _unpack_rows(source, narrow_at, 1, columns, 0, bits)
                     widen_bytes(narrow_at, target, depth, False)
                 elif bits == 8:
                     copy_bytes(source, narrow_at, row_bytes)
@@ -154,8 +158,7 @@ def maxima_tiles_codes(
             rows = min(GROUP, stop - first)
             left = codes + first * columns
             if bits < 8:
-                for i in range(rows):
-                    _unpack_row(left + i * columns, scratch_at + i * stride, columns, bits)
+                _unpack_rows(left, scratch_at, rows, columns, stride, bits)
                 left = scratch_at
             elif columns < stride or first + GROUP > stored_rows:
                 for i in range(rows):
@@ -164,22 +167,35 @@ def maxima_tiles_codes(
             _read_factors(factors, first, rows, halves_at, scales_at)
             for group in range(0, groups, 2):
                 right = query_at + group * stride * 16
-                load_tile(0, initial_at + group * 64, 0)
-                load_tile(1, initial_at + group * 64 + 64, 0)
+                initial = initial_at + group * 64
+                load_tile(0, initial, 0)
+                load_tile(1, initial + 64, 0)
+                load_tile(2, initial, 0)
+                load_tile(3, initial + 64, 0)
                 for k in range(depth_tiles):
-                    load_tile(2, left + k * 64, stride)
-                    load_tile(3, right + k * 1024, 64)
-                    load_tile(4, right + (depth_tiles + k) * 1024, 64)
+                    load_tile(4, left + k * 64, stride)
+                    load_tile(6, right + k * 1024, 64)
+                    load_tile(7, right + (depth_tiles + k) * 1024, 64)
                     if bits == 8:
-                        multiply_signed(0, 2, 3)
-                        multiply_signed(1, 2, 4)
+                        multiply_signed(0, 4, 6)
+                        multiply_signed(1, 4, 7)
                     else:
-                        multiply_unsigned(0, 2, 3)
-                        multiply_unsigned(1, 2, 4)
+                        multiply_unsigned(0, 4, 6)
+                        multiply_unsigned(1, 4, 7)
+                    if rows > TILE:
+                        load_tile(5, left + TILE * stride + k * 64, stride)
+                        if bits == 8:
+                            multiply_signed(2, 5, 6)
+                            multiply_signed(3, 5, 7)
+                        else:
+                            multiply_unsigned(2, 5, 6)
+                            multiply_unsigned(3, 5, 7)
                 store_tile(0, sums_at, 128)
                 store_tile(1, sums_at + 64, 128)
-                best = best_at + (block * groups + group) * 64
-                fold_maxima(sums_at, 128, scales_at, rows, best, True, True)
+                if rows > TILE:
+                    store_tile(2, sums_at + TILE * 128, 128)
+                    store_tile(3, sums_at + TILE * 128 + 64, 128)
+                fold_maxima(sums_at, 128, scales_at, rows, best_at + (block * groups + group) * 64, True, True)
     release_tiles()
 
 
@@ -222,24 +238,41 @@ def maxima_tiles_halves(
                 right = query_at + group * depth_tiles * 1024
                 clear_tile(0)
                 clear_tile(1)
+                clear_tile(2)
+                clear_tile(3)
                 for k in range(depth_tiles):
                     near, far = right + k * 1024, right + (depth_tiles + k) * 1024
-                    load_tile(2, high + k * 64, stride)
-                    load_tile(3, low + k * 64, stride)
-                    load_tile(4, near, 64)
-                    load_tile(5, far, 64)
-                    multiply_bfloat(0, 2, 4)
-                    multiply_bfloat(1, 2, 5)
-                    multiply_bfloat(0, 3, 4)
-                    multiply_bfloat(1, 3, 5)
-                    load_tile(6, near + low_query, 64)
-                    load_tile(7, far + low_query, 64)
-                    multiply_bfloat(0, 2, 6)
-                    multiply_bfloat(1, 2, 7)
+                    load_tile(4, high + k * 64, stride)
+                    load_tile(5, low + k * 64, stride)
+                    load_tile(6, near, 64)
+                    load_tile(7, far, 64)
+                    multiply_bfloat(0, 4, 6)
+                    multiply_bfloat(1, 4, 7)
+                    multiply_bfloat(0, 5, 6)
+                    multiply_bfloat(1, 5, 7)
+                    if rows > TILE:
+                        load_tile(4, high + TILE * stride + k * 64, stride)
+                        load_tile(5, low + TILE * stride + k * 64, stride)
+                        multiply_bfloat(2, 4, 6)
+                        multiply_bfloat(3, 4, 7)
+                        multiply_bfloat(2, 5, 6)
+                        multiply_bfloat(3, 5, 7)
+                        load_tile(6, near + low_query, 64)
+                        load_tile(7, far + low_query, 64)
+                        multiply_bfloat(2, 4, 6)
+                        multiply_bfloat(3, 4, 7)
+                        load_tile(4, high + k * 64, stride)
+                    else:
+                        load_tile(6, near + low_query, 64)
+                        load_tile(7, far + low_query, 64)
+                    multiply_bfloat(0, 4, 6)
+                    multiply_bfloat(1, 4, 7)
                 store_tile(0, sums_at, 128)
                 store_tile(1, sums_at + 64, 128)
-                best = best_at + (block * groups + group) * 64
-                fold_maxima(sums_at, 128, 0, rows, best, False, False)
+                if rows > TILE:
+                    store_tile(2, sums_at + TILE * 128, 128)
+                    store_tile(3, sums_at + TILE * 128 + 64, 128)
+                fold_maxima(sums_at, 128, 0, rows, best_at + (block * groups + group) * 64, False, False)
     release_tiles()
 
 

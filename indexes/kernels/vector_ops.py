@@ -79,6 +79,29 @@ def unpack_planes(_: Any, source: Any, target: Any, plane_bytes: Any, bits: Any,
 
 
 @intrinsic(prefer_literal=True)
+def unpack_short_row(_: Any, source: Any, target: Any, bits: Any, width: Any) -> Any:
+    """`unpack_planes` of a row of `width` bytes, a divisor of 64: written 64 bytes at a time, which a tile can read at once.
+
+    `bits` and `width` are literals.
+    """
+    shift, lanes = bits.literal_value, width.literal_value
+
+    def emit(b: ir.IRBuilder, values: Any) -> None:
+        source, target = values[:2]
+        row = _load(b, source, ir.VectorType(I8, lanes))
+        repeated = b.shuffle_vector(row, row, ir.Constant(ir.VectorType(I32, 64), list(range(lanes)) * (64 // lanes)))
+        words = ir.VectorType(ir.IntType(16), 32)
+        pairs = b.bitcast(repeated, words)
+        mask = ir.Constant(ir.VectorType(I8, 64), [(1 << shift) - 1] * 64)
+        for part in range(8 // shift * lanes // 64):
+            counts = [(part * (64 // lanes) + word * 2 // lanes) * shift for word in range(32)]
+            moved = b.bitcast(b.lshr(pairs, ir.Constant(words, counts)), ir.VectorType(I8, 64))
+            _store(b, b.and_(moved, mask), b.add(target, _constant(64 * part)))
+
+    return types.void(_A, _A, bits, width), returning_nothing(emit)
+
+
+@intrinsic(prefer_literal=True)
 def widen_bytes(_: Any, source: Any, target: Any, count: Any, signed: Any) -> Any:
     """`count` bytes, rounded up to `LANES`, to float32. `signed` is a literal."""
     negative = bool(signed.literal_value)
