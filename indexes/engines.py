@@ -40,11 +40,11 @@ def load_engines(device: str = "auto") -> Engines:
     """
     if device == "cpu" or (device == "auto" and not Path("/proc/driver/nvidia").exists()):
         return Engines("cpu", memory_bytes(), cpu.scan)
-    from colsearcher.indexes.kernels import gpu
+    from colsearcher.indexes.kernels.gpu import DeviceScanner, available
 
-    if not gpu.available():
+    if not available():
         if device == "auto":
             return Engines("cpu", memory_bytes(), cpu.scan)
         raise UserError(f"There is no device «{device}» that torch can use here; leave --device out, or say --device cpu.")
-    scanner = gpu.DeviceScanner("cuda" if device == "auto" else device)
+    scanner = DeviceScanner("cuda" if device == "auto" else device)
     return Engines(scanner.device, scanner.budget_bytes, scanner.scan)
