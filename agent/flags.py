@@ -80,11 +80,11 @@ def _add(parser: argparse.ArgumentParser, field: dataclasses.Field[Any], hint: A
         keywords["choices"] = choices
     else:
         keywords["metavar"] = meta["metavar"] or kind.__name__.upper()
+    default: Any = None if required else field.default
     if many:
         keywords["action"] = "append"
-    parser.add_argument(
-        *names, dest=field.name, type=kind, required=required, default=None if required else field.default, **keywords
-    )
+        default = list(default or ())
+    parser.add_argument(*names, dest=field.name, type=kind, required=required, default=default, **keywords)
 
 
 def _unpack(hint: Any) -> tuple[type, bool, tuple[str, ...]]:

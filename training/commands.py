@@ -64,22 +64,29 @@ class EvalRetrieval:
 
 @dataclass(frozen=True)
 class BenchSearch:
-    """Time the exact scan beside the same definition in torch and numpy, on the same vectors in the same run."""
+    """Time this project's search beside its peers, on the same page vectors in the same run. What it makes and installs
+    (vectors, peers' environments, indexes, a plot) it keeps under --out; run again, it makes only what is missing and
+    measures everything anew. An engine that cannot be measured is a row that says why."""
 
-    preset: Literal["small"] = option("6,000 documents of about 95 vectors", default="small")
+    preset: Literal["small", "10k", "50k", "100k"] = option("6,000 passages, or so many pages", default="small")
+    data: Path | None = option(
+        "the data folder; without it ../shared/data, or synthetic vectors where that is absent", default=None, metavar="DIR"
+    )
+    out: Path = option("where everything is kept", default=Path("build/bench"), metavar="DIR")
+    only: tuple[str, ...] = option("measure this engine (may be given again)", default=(), metavar="ENGINE")
     json: bool = option("print one JSON document", default=False)
 
     def run(self) -> int:
-        from colsearcher.training.search_bench import bench_search
+        from colsearcher.training.search_bench.bench import bench_search, table
+        from colsearcher.training.search_bench.presets import PRESETS
 
-        report = bench_search(self.preset, tell)
+        report = bench_search(PRESETS[self.preset], data=self.data, out=self.out, only=self.only, tell=tell)
         if self.json:
             show_json(report)
             return 0
-        rows: list[dict[str, float]] = report["rows"]
-        columns = [name for name in rows[0] if name != "engine"]
-        show(f"{'engine':<28}" + "".join(f"{name:>18}" for name in columns))
-        for row in rows:
-            show(f"{row['engine']:<28}" + "".join(f"{row[name]:>18,.2f}" for name in columns))
+        for text in table(report["rows"]):
+            show(text)
+        show(f"plot: {report['plot']}")
+        show(f"vectors: {report['vectors']}")
         show(f"machine: {report['machine']}")
         return 0

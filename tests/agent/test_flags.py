@@ -20,6 +20,7 @@ class Sample:
     name: str | None = option("who", default=None)
     max_size: float = option("how big")
     json: bool = option("as JSON", default=False)
+    tags: tuple[str, ...] = option("which", default=())
 
 
 def test_doctests():
@@ -30,6 +31,8 @@ def test_doctests():
 def test_fields_become_flags():
     sample = parse(Sample, ["a", "b", "-k", "7", "--mode", "slow", "--max-size", "2.5", "--json"], "x")
     assert sample == Sample((Path("a"), Path("b")), count=7, mode="slow", max_size=2.5, json=True)
+    tagged = parse(Sample, ["a", "--max-size", "1", "--tags", "x", "--tags", "y"], "x")
+    assert tagged == Sample((Path("a"),), max_size=1.0, tags=("x", "y"))
 
 
 @pytest.mark.parametrize(
