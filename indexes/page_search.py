@@ -112,8 +112,14 @@ class PageSearch:
         return lexical.word_scores(self.db, query.text, self.view.ids_P[chosen])
 
     def scan(self, positions: np.ndarray, batch: QueryBatch, *, originals: bool) -> np.ndarray:
-        codec = CODECS["fp16"] if originals else self.storage.codec
-        return self.engines.scan(self.view.stored(positions, originals=originals), codec, batch, self.block_rows)
+        """(P, Q) float64 scores of pages at rising positions, from their float16 vectors or from their codes and centres."""
+        stored = self.view.stored(positions, originals=originals)
+        if originals or self.storage.codec.bits == 16:
+            return self.engines.scan(stored, CODECS["fp16"], batch, self.block_rows)
+        scores_P_Q = self.engines.scan(stored, self.storage.codec, batch, self.block_rows)
+        weighted_T_D = batch.vectors_T_D * batch.weights_T[:, None]
+        direction_D_Q = np.add.reduceat(weighted_T_D, batch.offsets_Q[:-1], axis=0).T.astype(np.float32)
+        return scores_P_Q + self.view.centre_scores(positions, direction_D_Q)
 
     def _pooled(
         self, queries: Sequence[_Query], chosen: np.ndarray, words: Sequence[np.ndarray], allowed: np.ndarray | None

@@ -67,6 +67,17 @@ class PageView:
         """Rising positions of those of the page ids that are visible and have vectors."""
         return np.flatnonzero(np.isin(self.ids_P, ids))
 
+    def centre_scores(self, positions: np.ndarray, direction_D_Q: np.ndarray) -> np.ndarray:
+        """(P, Q) float32: inner products of the centres of pages, from which their codes count, with directions."""
+        return self._centres[positions] @ direction_D_Q if len(positions) < len(self) else self._centres @ direction_D_Q
+
+    @functools.cached_property
+    def _centres(self) -> np.ndarray:
+        """(P, D) float32."""
+        cuts = np.flatnonzero(np.diff(self.segment_P)) + 1
+        groups = np.split(np.arange(len(self)), cuts) if len(self) else []
+        return np.concatenate([self.segments[int(self.segment_P[own[0]])].centres(self.starts_P[own]) for own in groups])
+
     def stored(self, positions: np.ndarray, *, originals: bool) -> list[PageRows]:
         """The stored vectors of pages at rising positions: float16 originals or codes."""
         if len(positions) == len(self):

@@ -118,9 +118,7 @@ def open_or_create(
     manifest = index.manifest
     manifest.require_embedder(embedder.name, embedder.revision)
     if drop_originals and manifest.originals:
-        raise IndexProblem(
-            f"The index at {folder} keeps its original vectors; leave --drop-originals out."
-        )
+        raise IndexProblem(f"The index at {folder} keeps its original vectors; leave --drop-originals out.")
     options = (
         ("renderer", settings.renderer, manifest.renderer),
         ("ocr", settings.ocr, manifest.ocr),

@@ -1,6 +1,7 @@
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -304,3 +305,23 @@ def test_vectors_of_another_dimension_are_refused(index):
     with pytest.raises(ValueError, match="dimensions"), index.writing():
         index.add([document("a.pdf", 1)], [wrong])
     assert index.pages() == []
+
+
+@pytest.mark.parametrize("codec", ["int8", "4bit", "2bit", "1bit"])
+@pytest.mark.parametrize("block_rows", [0, 4])
+def test_without_originals_a_page_scores_as_what_its_codes_stand_for(tmp_path, codec, block_rows):
+    manifest = replace(MANIFEST, codec=codec, originals=False, block_rows=block_rows)
+    with PageIndex.create(tmp_path / codec, manifest) as index:
+        fill(index, "a.pdf", 6)
+        q = query(2, t=9)
+        before = {h.page: h.score for h in index.search([q], 6, ranking="late")[0].hits}
+        for n, score in before.items():
+            vectors = index.embedding("a.pdf", n).vectors
+            assert score == pytest.approx(page_score(vectors, q.vectors, np.full(9, 1 / 9), block_rows), abs=3e-3)
+            cosine = (vectors * page("a.pdf", n).embedding.vectors).sum(1) / np.linalg.norm(vectors, axis=1)
+            assert cosine.mean() > 0.75
+        with index.writing():
+            index.add([document("b.pdf", 1)], [page("b.pdf", 1)])
+            index.remove(["b.pdf"])
+            index.compact()
+        assert {h.page: h.score for h in index.search([q], 6, ranking="late")[0].hits} == pytest.approx(before, abs=1e-6)
