@@ -26,7 +26,7 @@ from colsearcher.indexes.maxsim import PageRows, QueryBatch
 if TYPE_CHECKING:
     import torch
 
-    from colsearcher.indexes.kernels.triton_scan import Launch, Plan, QueryTiles, WorkList
+    from colsearcher.indexes.kernels.triton_scan import Launch, Plan, QueryTiles, Tiling, WorkList
 
 # The longest span, and how many tiles a program takes at most.
 SPAN_ROWS = 2_048
@@ -263,7 +263,7 @@ class DeviceScanner:
     Attributes:
         device: its name, "cuda" or "cuda:1".
         budget_bytes: what stored pages may take of its memory; buffers and results come on top, about half a gigabyte.
-        launches: how kernels run, by shape of codes and queries, as timed on this device.
+        launches: how kernels run, as timed on this device, for shapes of codes and queries and numbers of rows in a block.
     """
 
     def __init__(self, device: str = "cuda", budget_bytes: int | None = None) -> None:
@@ -274,7 +274,7 @@ class DeviceScanner:
             budget_bytes = int(_BUDGET_SHARE * torch.cuda.mem_get_info(self._device)[0])
         self.device = device
         self.budget_bytes = budget_bytes
-        self.launches: dict[object, Launch] = {}
+        self.launches: dict[tuple[Tiling, int], Launch] = {}
         self._residents: OrderedDict[str, _Resident] = OrderedDict()
 
     def scan(self, segments: Sequence[PageRows], codec: Codec, queries: QueryBatch, block_rows: int = 0) -> np.ndarray:

@@ -360,7 +360,7 @@ class QueryTiles:
         offsets: (padded,) float32, taken from the sums of products of a code's u, which stand for c = 2u - top.
         weights: (T,) float32, the weights times what a unit of the kernel's sums is worth.
         bounds: (Q + 1,) int32, the vectors of each query.
-        padded: T rounded up to whole tiles.
+        padded: T rounded up to whole tiles, at least one.
         wide: whether the digits' sums are joined in float32, because they could overflow 32 bits.
     """
 
@@ -381,10 +381,13 @@ def tile_queries(queries: QueryBatch, codec: Codec, device: torch.device) -> Que
     codes are whole numbers, the rotated q becomes s · (256 · high + low), two digits of 8 bits, s = max|q| / 32,512; that is
     off by at most √D · max|q| · ‖x‖ / 65,024 and, for rounding the sum to float32, 2⁻²² · 2^bits · ‖q‖ · ‖x‖.
     """
-    vectors_T_D = rotate(queries.vectors_T_D) if codec.rotates else queries.vectors_T_D.astype(np.float32, copy=False)
+    vectors_T_D = queries.vectors_T_D.astype(np.float32, copy=False)
+    if codec.rotates:
+        # One by one: how a product of matrices rounds depends on their sizes.
+        vectors_T_D = np.concatenate([rotate(part) for part in np.split(vectors_T_D, queries.offsets_Q[1:-1])])
     count, dim = vectors_T_D.shape
     tiling = choose_tiling(codec, dim, count, device)
-    padded = -(-count // tiling.vectors) * tiling.vectors
+    padded = max(-(-count // tiling.vectors), 1) * tiling.vectors
     largest_T = np.abs(vectors_T_D).max(axis=1, initial=0).astype(np.float64)
     largest_T[largest_T == 0] = 1
     offsets = np.zeros(padded, dtype=np.float32)
