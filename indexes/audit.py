@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def audit(
         scan_ns[str(bits)] = _nanoseconds(search, everything, queries, originals=bits == 16)
     pooled = None
     if len(view) >= pooled_pages:
-        pooled = _tune_candidates(search, folder, queries, truth, recall, tell)
+        pooled = _tune_candidates(search, folder, queries, truth, recall, scan_ns, tell)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return Tuning(now, recall, len(queries), len(view), depth, round(found, 4), scan_ns, pooled)
 
@@ -112,6 +112,7 @@ def _tune_candidates(
     queries: Sequence[tuple[np.ndarray, np.ndarray]],
     truth: Sequence[np.ndarray],
     recall: float,
+    scan_ns: Mapping[str, float],
     tell: Callable[[str], None],
 ) -> PooledTuning:
     view = search.view
@@ -121,7 +122,9 @@ def _tune_candidates(
     shutil.rmtree(folder / name, ignore_errors=True)
     candidates = CandidateIndex.build(_pooled(search), search.storage.dim, len(view), folder=folder / name)
     tell(f"{candidates.kind} of {candidates.bytes / 1e6:,.0f} MB; looking for the least effort")
-    calibrated = candidates.calibrate(queries, [view.ids_P[t] for t in truth], recall)
+    rows = float(view.rows_P.mean())
+    page_ms = scan_ns[str(search.storage.codec.bits)] * rows / 1e6
+    calibrated = candidates.calibrate(queries, [view.ids_P[t] for t in truth], recall, page_ms)
     times = []
     for vectors, weights in queries[:_TIMED_QUERIES]:
         started = time.perf_counter()

@@ -1,8 +1,11 @@
 """The files of a candidate index: built in bounded memory, written whole or not at all, mapped when they are read.
 
-A folder holds `pooled.faiss`, `pages.npy` (int64, the page id of each pooled vector) and `candidates.json`, which says what they
-are and their sha256. A build works in `<folder>.part` beside it and renames that as its last step: a folder without the suffix
-is complete, and is never changed afterwards.
+A pooled vector and its reach (`pooling`) are one vector to FAISS: with a 1 behind the query, their inner product is the
+similarity plus the reach. Zeros fill both up to a multiple of 16, without which FAISS compares bytes one by one.
+
+A folder holds `pooled.faiss`, `pages.npy` (int64, the page id of each pooled vector) and `candidates.json`, which says what
+they are and their sha256. A build works in `<folder>.part` beside it and renames that as its last step: a folder without the
+suffix is complete, and is never changed afterwards.
 """
 
 from __future__ import annotations
@@ -59,6 +62,15 @@ def load_faiss() -> Any:
     return faiss
 
 
+def padded_width(dim: int) -> int:
+    """Components of a pooled vector of length `dim` with its reach as FAISS sees it.
+
+    >>> padded_width(128), padded_width(15)
+    (144, 16)
+    """
+    return -(-(dim + 1) // 16) * 16
+
+
 def write_candidates(batches: Iterable[tuple[np.ndarray, np.ndarray]], dim: int, kind: Kind, folder: Path) -> None:
     """Build an index over pooled vectors and write it.
 
@@ -66,8 +78,8 @@ def write_candidates(batches: Iterable[tuple[np.ndarray, np.ndarray]], dim: int,
     added some at a time. Memory holds the finished index, its growth and the sample.
 
     Args:
-        batches: (g, dim) float pooled vectors and the (g,) int page id of each.
-        dim: length of a pooled vector.
+        batches: (g, dim + 1) float pooled vectors with their reach, and the (g,) int page id of each.
+        dim: length of a pooled vector without its reach.
         kind: see `CandidateIndex`.
         folder: is made; must not exist.
 
@@ -83,11 +95,12 @@ def write_candidates(batches: Iterable[tuple[np.ndarray, np.ndarray]], dim: int,
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     page_of_G = _spool(batches, dim, part / _SPOOL)
-    index = _empty_index(faiss, kind, dim, len(page_of_G))
+    width = padded_width(dim)
+    index = _empty_index(faiss, kind, width, len(page_of_G))
     if not index.is_trained:
-        index.train(_sample(part / _SPOOL, dim, len(page_of_G), _TRAINED_PER_LIST * index.nlist))
-    for chunk_N_D in _chunks(part / _SPOOL, dim):
-        index.add(chunk_N_D)
+        index.train(_sample(part / _SPOOL, width, len(page_of_G), _TRAINED_PER_LIST * _lists(len(page_of_G))))
+    for chunk_N_W in _chunks(part / _SPOOL, width):
+        index.add(chunk_N_W)
     (part / _SPOOL).unlink()
     faiss.write_index(index, str(part / _INDEX))
     np.save(part / _PAGES, page_of_G)
@@ -149,8 +162,13 @@ def _faults(folder: Path, description: Description) -> Iterator[str]:
             yield f"{path} is not what was written (its sha256 differs)"
 
 
+def _lists(vectors: int) -> int:
+    """How many inverted lists so many vectors get."""
+    return max(1, min(round(4 * math.sqrt(vectors)), vectors // _TRAINED_PER_LIST))
+
+
 def _empty_index(faiss: Any, kind: Kind, dim: int, vectors: int) -> Any:
-    lists = max(1, min(round(4 * math.sqrt(vectors)), vectors // _TRAINED_PER_LIST))
+    lists = _lists(vectors)
     factory = {"flat": "SQfp16", "ivf": f"IVF{lists},SQ8", "rabitq": f"IVF{lists},RaBitQ4", "hnsw": "HNSW32,SQ8"}[kind]
     return faiss.index_factory(dim, factory, faiss.METRIC_INNER_PRODUCT)
 
@@ -160,9 +178,12 @@ def _spool(batches: Iterable[tuple[np.ndarray, np.ndarray]], dim: int, path: Pat
     pages = [np.empty(0, dtype=np.int64)]
     with path.open("wb") as file:
         for pooled_G_D, page_of_G in batches:
-            if pooled_G_D.shape != (len(page_of_G), dim):
-                raise ValueError(f"pooled vectors {pooled_G_D.shape} with {len(page_of_G)} page ids; give (g, {dim}) and (g,).")
-            file.write(np.ascontiguousarray(pooled_G_D, dtype="<f2"))
+            if pooled_G_D.shape != (len(page_of_G), dim + 1):
+                found = f"pooled vectors {pooled_G_D.shape} with {len(page_of_G)} page ids"
+                raise ValueError(f"{found}; give (g, {dim + 1}) and (g,).")
+            filled_G_W = np.zeros((len(pooled_G_D), padded_width(dim)), dtype="<f2")
+            filled_G_W[:, : dim + 1] = pooled_G_D
+            file.write(filled_G_W.data)
             pages.append(np.asarray(page_of_G, dtype=np.int64))
     return np.concatenate(pages)
 

@@ -14,6 +14,7 @@ How far to look is an `Effort`; `CandidateIndex.calibrate` measures the least th
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +23,14 @@ from typing import Any, Literal, Self
 import numba
 import numpy as np
 
-from colsearcher.indexes.candidate_store import load_faiss, read_candidates, verify_candidates, write_candidates
+from colsearcher.indexes.candidate_store import load_faiss, padded_width, read_candidates, verify_candidates, write_candidates
 
-_QUERY_BITS = 4
+# Bits of a query component where codes are RaBitQ's.
+_QUERY_BITS = 8
+# What calibration tries: lists for a query vector, pooled vectors fetched for it, candidate pages.
+_PROBES = (8, 32, 128)
+_DEPTHS = (200, 1_000, 4_000)
+_PAGES = (50, 100, 200, 400, 800, 1_600, 3_200, 6_400)
 Query = tuple[np.ndarray, np.ndarray]
 
 
@@ -75,9 +81,9 @@ class CandidateIndex:
         bytes: size of the files.
     """
 
-    def __init__(self, kind: str, index: Any, page_of_G: np.ndarray, size: int) -> None:
+    def __init__(self, kind: str, dim: int, index: Any, page_of_G: np.ndarray, size: int) -> None:
         self.kind = kind
-        self.dim: int = index.d
+        self.dim = dim
         self.bytes = size
         self.pages, number_of_G = np.unique(page_of_G, return_inverse=True)
         self._number_of_G = number_of_G.astype(np.int32)
@@ -96,7 +102,8 @@ class CandidateIndex:
         """Write an index and open it.
 
         Args:
-            batches: (g, dim) float pooled vectors, L2-normalised, and the (g,) int page id of each; page ids are any int64.
+            batches: (g, dim + 1) float pooled vectors and their reach, as `pooling.pool_pages` gives them, and the (g,) int
+                page id of each; page ids are any int64.
             dim: length of a pooled vector.
             pages: about how many pages there will be; what "auto" goes by.
             folder: is made; it appears when it is complete.
@@ -116,7 +123,7 @@ class CandidateIndex:
             IndexProblem, MissingExtra: see `read_candidates`.
         """
         description, index, page_of_G = read_candidates(folder)
-        return cls(description.kind, index, page_of_G, sum(description.bytes.values()))
+        return cls(description.kind, description.dim, index, page_of_G, sum(description.bytes.values()))
 
     @staticmethod
     def verify(folder: Path) -> list[str]:
@@ -140,9 +147,14 @@ class CandidateIndex:
         """
         if not queries or not len(self.pages):
             return [(np.empty(0, dtype=np.int64), np.empty(0)) for _ in queries]
-        stacked_T_D = np.ascontiguousarray(np.concatenate([vectors for vectors, _ in queries]), dtype=np.float32)
+        stacked = np.concatenate([vectors for vectors, _ in queries])
+        # A 1 after each query vector meets the reach after each pooled vector: their inner product is what the best of the
+        # group is expected to score.
+        stacked_T_W = np.zeros((len(stacked), padded_width(self.dim)), dtype=np.float32)
+        stacked_T_W[:, : self.dim] = stacked
+        stacked_T_W[:, self.dim] = 1
         allowed_P = None if allowed is None else np.isin(self.pages, allowed)
-        scores_T_K, found_T_K = self._nearest(stacked_T_D, effort, allowed_P)
+        scores_T_K, found_T_K = self._nearest(stacked_T_W, effort, allowed_P)
         numbers_T_K = np.where(found_T_K >= 0, self._number_of_G[found_T_K], np.int32(-1))
         results, start = [], 0
         for vectors, weights_T in queries:
@@ -153,27 +165,42 @@ class CandidateIndex:
             results.append((self.pages[numbers[best]], scores[best]))
         return results
 
-    def calibrate(self, queries: Sequence[Query], exact: Sequence[np.ndarray], target: float) -> Calibration:
-        """LEAD-PLACEHOLDER to be replaced by the owner."""
-        best = None
-        for pages, probes, depth in ((100, 4, 100), (200, 8, 200), (400, 16, 400), (800, 32, 800), (1600, 64, 1600)):
-            effort = Effort(probes, depth)
-            found = self.candidates(queries, pages, effort)
-            recall = float(np.mean([np.isin(e, ids).mean() for e, (ids, _) in zip(exact, found, strict=True)]))
-            best = Calibration(effort, pages, recall, recall >= target)
-            if best.reached:
-                break
-        assert best
+    def calibrate(
+        self, queries: Sequence[Query], exact: Sequence[np.ndarray], target: float, page_ms: float = 0.005
+    ) -> Calibration:
+        """The effort that reaches a recall in the least time, measured on sampled queries.
+
+        Args:
+            queries: as for `candidates`.
+            exact: for each query the ids of the pages that exact search puts first.
+            target: the share of them that has to be among the candidates.
+            page_ms: milliseconds to score one candidate page.
+        """
+        best, best_ms = Calibration(Effort(1, 1), 1, 0.0, False), math.inf
+        most = len(self._number_of_G)
+        for probes in _PROBES[:1] if self.kind == "flat" else _PROBES:
+            for depth in sorted({min(depth, most) for depth in _DEPTHS}):
+                started = time.perf_counter()
+                found = self.candidates(queries, _PAGES[-1], Effort(probes, depth))
+                asking_ms = 1000 * (time.perf_counter() - started) / len(queries)
+                for pages in _PAGES:
+                    shares = [np.isin(wanted, ids[:pages]).mean() for wanted, (ids, _) in zip(exact, found, strict=True)]
+                    recall = float(np.mean(shares))
+                    milliseconds = asking_ms + pages * page_ms
+                    tried = Calibration(Effort(probes, depth), pages, recall, recall >= target)
+                    better = milliseconds < best_ms if tried.reached else recall > best.recall
+                    if tried.reached > best.reached or (tried.reached == best.reached and better):
+                        best, best_ms = tried, milliseconds
         return best
 
-    def _nearest(self, vectors_T_D: np.ndarray, effort: Effort, allowed_P: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    def _nearest(self, vectors_T_W: np.ndarray, effort: Effort, allowed_P: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """(T, K) inner products, falling, and positions of the pooled vectors that were found, -1 where there are no more."""
         faiss = load_faiss()
         selector, share = None, 1.0
         if allowed_P is not None:
             allowed_G = allowed_P[self._number_of_G]
             if not allowed_G.any():
-                return np.empty((len(vectors_T_D), 0), dtype=np.float32), np.empty((len(vectors_T_D), 0), dtype=np.int64)
+                return np.empty((len(vectors_T_W), 0), dtype=np.float32), np.empty((len(vectors_T_W), 0), dtype=np.int64)
             share = float(allowed_G.mean())
             selector = faiss.IDSelectorBitmap(np.packbits(allowed_G, bitorder="little"))
         total = len(self._number_of_G)
@@ -184,12 +211,12 @@ class CandidateIndex:
             "rabitq": lambda: faiss.IVFRaBitQSearchParameters(sel=selector, nprobe=probes, qb=_QUERY_BITS),
             "hnsw": lambda: faiss.SearchParametersHNSW(sel=selector, efSearch=probes),
         }[self.kind]()
-        return self._index.search(vectors_T_D, min(effort.depth, total), params=parameters)
+        return self._index.search(vectors_T_W, min(effort.depth, total), params=parameters)
 
 
-def _kind_for(pages: int) -> Any:
-    """LEAD-PLACEHOLDER"""
-    return "flat" if pages < 5_000 else "ivf"
+def _kind_for(pages: int) -> Literal["flat", "ivf"]:
+    """Reading every pooled vector pays for few of them only."""
+    return "flat" if pages < 2_000 else "ivf"
 
 
 def _best(pages_F: np.ndarray, scores_F: np.ndarray, count: int) -> np.ndarray:

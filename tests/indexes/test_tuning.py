@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from fake_pages import MANIFEST, document, page, query
 
-from colsearcher.indexes import page_search
+from colsearcher.indexes import audit, page_search
 from colsearcher.indexes.errors import IndexProblem, UserError
 from colsearcher.indexes.page_index import PageIndex
 from colsearcher.indexes.planner import Plan
@@ -23,16 +23,16 @@ def made(tmp_path_factory):
         for d in range(DOCUMENTS):
             pages = [page(f"{d:02}.pdf", n, rows=30 + d, text=f"word{d} page") for n in range(1, PAGES + 1)]
             index.add([document(f"{d:02}.pdf", PAGES)], pages)
+        index.tune(recall=0.95, pooled_pages=100)
     return folder
 
 
 @pytest.fixture
 def index(made, tmp_path):
-    """A copy of the filled index, tuned with candidates."""
+    """A copy of the filled and tuned index, to be written."""
     folder = tmp_path / "index"
     shutil.copytree(made, folder)
     with PageIndex.open(folder) as index, index.writing():
-        index.tune(recall=0.95, pooled_pages=100)
         yield index
 
 
@@ -57,7 +57,8 @@ def test_tuning_measures_every_engine_and_is_kept(index):
 
 
 def test_the_reported_recall_is_the_one_that_searches_have(index, pooled):
-    queries = [query(seed) for seed in range(100, 140)]
+    sampled = audit.sample_queries(index._page_search(), 40, seed=5)
+    queries = [replace(query(t=len(vectors)), vectors=vectors) for vectors, _ in sampled]
     found = [{(h.document, h.page) for h in result.hits} for result in index.search(queries, 10, ranking="late")]
     assert index.search([query()], 10)[0].plan["engine"] == "pooled"
     with pytest.MonkeyPatch.context() as patch:

@@ -4,11 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from documents import text_pdf
 from matplotlib.text import Text
 
 from colsearcher.indexes.errors import UserError
 from colsearcher.training.search_bench import bench, distractors, environments, plot, truth
-from colsearcher.training.search_bench.corpus import Corpus, prepare
+from colsearcher.training.search_bench.corpus import Corpus, find_source, prepare
 from colsearcher.training.search_bench.engine_table import PEERS, EngineRow, rows_of
 from colsearcher.training.search_bench.engines import measure
 from colsearcher.training.search_bench.page_vectors import Chunks, PageVectors, clear_unless_made_by, write_pages
@@ -204,6 +205,47 @@ def test_a_tiny_bench_from_nothing_to_table_plot_and_document(tmp_path, monkeypa
     assert report["plot"] == str(picture) and picture.read_bytes().startswith(b"\x89PNG")
     assert json.loads(picture.with_suffix(".json").read_text()) == report
     assert isinstance(prepare(TINY, SyntheticText(TEXTS), tmp_path, print), Corpus)
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A data folder in little: 80 passages, a document of two pages and one without words, questions on both."""
+    rng = np.random.default_rng(0)
+    words = "harbour ferry tulip engine glacier violin treaty orbit walnut senate copper lantern".split()
+    texts = [" ".join(rng.choice(words, rng.integers(30, 60))) for _ in range(80)]
+    records = [{"title": f"Title {i}", "text": text} for i, text in enumerate(texts)]
+    asked = [{"question": f"Which {word} is the oldest?"} for word in words]
+    (tmp_path / "data" / "multihop").mkdir(parents=True)
+    (tmp_path / "data" / "docs").mkdir()
+    text_pdf(tmp_path / "data" / "docs" / "ferries.pdf", ["The ferry leaves\nat nine", "", "Walnut engines"])
+    for name, lines in (("multihop/corpus", records), ("multihop/dev_context", asked), ("docs/qa", asked[::-1])):
+        (tmp_path / "data" / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return tmp_path / "data"
+
+
+def test_real_text_becomes_pages_and_is_made_once(data, tmp_path):
+    preset = Preset("10k", "pages", 15, questions=3, document_questions=2, timed=1)
+    told = []
+    corpus = prepare(preset, find_source(data, tmp_path / "out", told.append), tmp_path / "out", told.append)
+    pages = PageVectors.open(corpus.folder)
+    assert (corpus.pages, corpus.queries) == (15, 5) and "distractor" in corpus.about
+    assert np.allclose(np.linalg.norm(pages.vectors_N_D.astype(np.float32), axis=1), 1, atol=2e-3)
+    assert sorted(pages.lengths_P)[0] < 10 < distractors.SHORTEST < np.median(pages.lengths_P)
+    assert len(set((corpus.folder / "queries.txt").read_text().splitlines())) == 5
+    assert any("indexing 1 documents" in line for line in told) and any("fitting" in line for line in told)
+    told.clear()
+    small = Preset("small", "passages", 20, questions=3, document_questions=0, timed=1)
+    assert prepare(small, find_source(data, tmp_path / "out", told.append), tmp_path / "out", told.append).pages == 20
+    assert prepare(preset, find_source(data, tmp_path / "out", told.append), tmp_path / "out", told.append) == corpus
+    assert not any("fitting" in line or "indexing" in line for line in told)
+
+
+def test_where_the_data_is_absent_the_vectors_are_synthetic_and_that_is_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    told = []
+    assert find_source(None, tmp_path, told.append).name == "synthetic" and "synthetic" in told[0]
+    with pytest.raises(UserError, match=r"holds no multihop/corpus\.jsonl"):
+        find_source(tmp_path, tmp_path, told.append)
 
 
 def test_names_in_a_crowded_plot_do_not_cover_one_another():
