@@ -30,7 +30,7 @@ _DEVICE_BYTES_PER_MS = 2e9
 _DISK_BYTES_PER_MS = 1e6
 # Pages scored again from their float16 vectors, by the bits of the codes: enough for a recall@10 of 0.99 on real pages
 # (dev/LOG.md, 2026-11-22). `index tune` replaces them by what this index needs.
-_DEPTHS = {8: 30, 4: 50, 2: 100, 1: 200}
+_DEPTHS = {8: 20, 4: 30, 2: 50, 1: 100}
 # Beyond this share of the pages' newest, candidates are stale: too many pages would be scanned beside them.
 _MAX_UNPOOLED = 0.2
 
