@@ -39,7 +39,7 @@ COMMANDS: dict[str, Command] = {
     "eval retrieval": Command(
         "colsearcher.training.commands:EvalRetrieval", "score the ranking, and three baselines, on questions"
     ),
-    "bench search": Command("colsearcher.training.commands:BenchSearch", "time searches beside other engines on the same vectors"),
+    "bench search": Command("colsearcher.training.commands:BenchSearch", "time searches beside other engines"),
     "doctor": Command("colsearcher.agent.commands.doctor:Doctor", "check this installation; a fix for each fault"),
 }
 
