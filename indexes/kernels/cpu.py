@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -16,8 +17,11 @@ from colsearcher.indexes.kernels.vector_ops import LANES
 from colsearcher.indexes.maxsim import PageRows, QueryBatch
 from colsearcher.indexes.rotation import rotate
 
-# Tasks for each core, so that the work is shared evenly, and the least rows of one, so that starting it is nothing.
-_TASKS_PER_CORE, _TASK_ROWS = 4, 2_048
+# Tasks for each core, so that the work is shared evenly; the least rows of one, so that starting it is nothing, and the most,
+# so that its maxima stay in the cache.
+_TASKS_PER_CORE, _LEAST_ROWS, _MOST_ROWS = 4, 2_048, 65_536
+
+_lender = threading.local()
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ def scan(
     tasks: list[Callable[[], None]] = []
     cores = len(os.sched_getaffinity(0))
     total_rows = sum(int(segment.rows_P.sum()) for segment in segments)
-    task_rows = max(_TASK_ROWS, total_rows // (_TASKS_PER_CORE * cores))
+    task_rows = min(max(_LEAST_ROWS, total_rows // (_TASKS_PER_CORE * cores)), _MOST_ROWS)
     done = 0
     for segment in segments:
         ends = np.cumsum(segment.rows_P)
@@ -66,17 +70,26 @@ def scan(
                 functools.partial(_score, segment, part, codec, prepared, queries.offsets_Q, block_rows, tiles, target)
             )
         done += len(segment.starts_P)
-    if total_rows <= _TASK_ROWS or cores == 1:
-        for task in tasks:
-            task()
-    else:
-        list(_workers().map(lambda task: task(), tasks))
+    if total_rows <= _LEAST_ROWS:
+        cores = 1
+    pending = iter(tasks)
+    helpers = [_helpers().submit(_run_all, pending) for _ in range(min(cores, len(tasks)) - 1)]
+    _run_all(pending)
+    for helper in helpers:
+        if not helper.cancel():  # one that has not begun, for it helps another search, has nothing left to do
+            helper.result()
     return scores_P_Q
 
 
+def _run_all(pending: Iterator[Callable[[], None]]) -> None:
+    """Run the tasks that no other thread has taken: the iterator of a list gives each to one."""
+    for task in pending:
+        task()
+
+
 @functools.cache
-def _workers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="maxsim")
+def _helpers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max(len(os.sched_getaffinity(0)) - 1, 1), thread_name_prefix="maxsim")
 
 
 def _score(
@@ -91,7 +104,8 @@ def _score(
 ) -> None:
     rows_P = segment.rows_P[part]
     starts_B, rows_B, blocks_P = cut_blocks(segment.starts_P[part], rows_P, block_rows)
-    best_B_T = np.full((len(starts_B), len(prepared.weights_T)), -np.inf, dtype=np.float32)
+    best_B_T = _lent((len(starts_B), len(prepared.weights_T)))
+    best_B_T.fill(-np.inf)
     codes, factors = segment.encoded.codes, segment.encoded.factors
     stored, columns = codes.shape
     at, factors_at = codes.ctypes.data, factors.ctypes.data
@@ -105,6 +119,14 @@ def _score(
             at, stored, factors_at, columns, codec.bits, *blocks, query, initial, best_B_T, tile_ops.TILE_CONFIG
         )
     loops.best_passages(best_B_T, blocks_P, prepared.weights_T, offsets_Q, scores_P_Q)
+
+
+def _lent(shape: tuple[int, int]) -> np.ndarray:
+    """A float32 array that this thread lends to one task after the other: new memory costs more to get than to use."""
+    size = shape[0] * shape[1]
+    if len(getattr(_lender, "floats", ())) < size:
+        _lender.floats = _aligned(np.empty(size, dtype=np.float32))
+    return _lender.floats[:size].reshape(shape)
 
 
 def cut_blocks(starts_P: np.ndarray, rows_P: np.ndarray, block_rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -141,7 +163,7 @@ def _grid(codec: Codec) -> tuple[float, float]:
 def _prepare_any(codec: Codec, queries: QueryBatch) -> _Prepared:
     vectors_T_D, weights_T = _padded(codec, queries, LANES)
     gain, middle = _grid(codec)
-    packed = np.ascontiguousarray(vectors_T_D.reshape(-1, LANES, vectors_T_D.shape[1]).transpose(0, 2, 1))
+    packed = _aligned(vectors_T_D.reshape(-1, LANES, vectors_T_D.shape[1]).transpose(0, 2, 1))
     return _Prepared(packed, -middle * vectors_T_D.sum(1), weights_T * gain)
 
 
@@ -153,7 +175,7 @@ def _prepare_codes(codec: Codec, queries: QueryBatch) -> _Prepared:
     packed = whole.reshape(-1, LANES, whole.shape[1] // 64, 16, 4).transpose(0, 2, 3, 1, 4)
     # Half a step lost where the sum is odd: the same for all rows of the index but for their factors, and less than 1e-4.
     initial_T = np.rint(-middle * whole.sum(1, dtype=np.int64)).astype(np.int32)
-    return _Prepared(np.ascontiguousarray(packed).reshape(*packed.shape[:3], 64), initial_T, weights_T * steps_T * gain)
+    return _Prepared(_aligned(packed).reshape(*packed.shape[:3], 64), _aligned(initial_T), weights_T * steps_T * gain)
 
 
 def _prepare_halves(codec: Codec, queries: QueryBatch) -> _Prepared:
@@ -161,7 +183,7 @@ def _prepare_halves(codec: Codec, queries: QueryBatch) -> _Prepared:
     high = _bfloat(vectors_T_D)
     low = _bfloat(vectors_T_D - (high.astype(np.uint32) << 16).view(np.float32))
     tiles = [part.reshape(-1, LANES, part.shape[1] // 32, 2, 16).transpose(0, 2, 4, 1, 3) for part in (high, low)]
-    packed = np.ascontiguousarray(np.stack(tiles))
+    packed = _aligned(np.stack(tiles))
     return _Prepared(packed.reshape(*packed.shape[:4], 32), np.empty(0, dtype=np.float32), weights_T)
 
 
@@ -169,3 +191,12 @@ def _bfloat(values: np.ndarray) -> np.ndarray:
     """The bits of float32 numbers rounded to bfloat16, to nearest even."""
     bits = np.ascontiguousarray(values).view(np.uint32)
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+
+
+def _aligned(values: np.ndarray) -> np.ndarray:
+    """The same numbers, contiguous and at the start of a cache line, which a row of a tile then does not cross."""
+    buffer = np.empty(values.nbytes + 64, dtype=np.uint8)
+    start = -buffer.ctypes.data % 64
+    copy = buffer[start : start + values.nbytes].view(values.dtype).reshape(values.shape)
+    copy[...] = values
+    return copy

@@ -26,42 +26,48 @@ from colsearcher.indexes.kernels.tile_ops import (
 from colsearcher.indexes.kernels.vector_ops import (
     copy_bytes,
     dot_four_rows,
+    fetch_ahead,
     fold_maxima,
     split_halves,
     unpack_planes,
-    unpack_short_row,
+    unpack_short_rows,
     widen_bytes,
     widen_halves,
 )
 
 TILE = 16  # rows of a tile
 GROUP = 32  # rows that are multiplied at a time: two tiles hide each other's latency
+AHEAD = 4 * GROUP  # rows that are asked for before they are read
 _compiled: Any = numba.njit(nogil=True, cache=True, error_model="numpy")
+
+
+@_compiled
+def _line(address: int) -> int:
+    """The next start of a cache line. A row of a tile that crosses one takes twice the time to load and to store."""
+    return (address + 63) // 64 * 64
 
 
 @_compiled
 def _unpack_rows(source: int, target: int, rows: int, columns: int, stride: int, bits: int) -> None:
     """Rows of codes of 4, 2 or 1 bits to one byte for each component, `stride` bytes apart."""
-    for i in range(rows):
-        row, place = source + i * columns, target + i * stride
-        if bits == 2 and columns == 32:
-            unpack_short_row(row, place, 2, 32)
-        elif bits == 1 and columns == 16:
-            unpack_short_row(row, place, 1, 16)
-        elif bits == 4 and columns % 64 == 0:
-            unpack_planes(row, place, columns, 4, 64)
-        elif bits == 4 and columns % 16 == 0:
-            unpack_planes(row, place, columns, 4, 16)
-        elif bits == 4:
-            unpack_planes(row, place, columns, 4, 1)
-        elif bits == 2 and columns % 32 == 0:
-            unpack_planes(row, place, columns, 2, 32)
-        elif bits == 2:
-            unpack_planes(row, place, columns, 2, 1)
-        elif columns % 16 == 0:
-            unpack_planes(row, place, columns, 1, 16)
-        else:
-            unpack_planes(row, place, columns, 1, 1)
+    if bits == 2 and columns == 32:
+        unpack_short_rows(source, target, rows, stride, 2, 32)
+    elif bits == 1 and columns == 16:
+        unpack_short_rows(source, target, rows, stride, 1, 16)
+    elif bits == 4 and columns % 64 == 0:
+        unpack_planes(source, target, rows, columns, stride, 4, 64)
+    elif bits == 4 and columns % 16 == 0:
+        unpack_planes(source, target, rows, columns, stride, 4, 16)
+    elif bits == 4:
+        unpack_planes(source, target, rows, columns, stride, 4, 1)
+    elif bits == 2 and columns % 32 == 0:
+        unpack_planes(source, target, rows, columns, stride, 2, 32)
+    elif bits == 2:
+        unpack_planes(source, target, rows, columns, stride, 2, 1)
+    elif columns % 16 == 0:
+        unpack_planes(source, target, rows, columns, stride, 1, 16)
+    else:
+        unpack_planes(source, target, rows, columns, stride, 1, 1)
 
 
 @_compiled
@@ -86,12 +92,12 @@ def maxima_any(
     """On any processor. `query_G_D_L` holds groups of 16 query vectors, (groups, depth, 16) float32, depth a multiple of 16."""
     groups, depth, lanes = query_G_D_L.shape
     row_bytes = columns * 2 if bits == 16 else columns
-    wide = np.zeros((GROUP, depth + lanes), dtype=np.float32)
-    narrow = np.zeros(depth * 2 + 64, dtype=np.uint8)
-    scales = np.empty(GROUP, dtype=np.float32)
-    sums = np.empty((GROUP, 2 * lanes), dtype=np.float32)
-    wide_at, narrow_at, scales_at, sums_at = wide.ctypes.data, narrow.ctypes.data, scales.ctypes.data, sums.ctypes.data
     wide_stride = (depth + lanes) * 4
+    workspace = np.zeros(GROUP * (wide_stride + 8 * lanes + 4) + depth * 2 + 128, dtype=np.uint8)
+    wide_at = _line(workspace.ctypes.data)
+    sums_at = wide_at + GROUP * wide_stride
+    scales_at = sums_at + GROUP * 8 * lanes
+    narrow_at = scales_at + GROUP * 4
     query_at, initial_at, best_at = query_G_D_L.ctypes.data, initial_T.ctypes.data, best_B_T.ctypes.data
     for block in range(len(starts_B)):
         stop = starts_B[block] + rows_B[block]
@@ -123,6 +129,7 @@ def maxima_any(
                     fold_maxima(sums_at, lanes * 8, 0, rows, best, False, False)
                 else:
                     fold_maxima(sums_at, lanes * 8, scales_at, rows, best, False, True)
+    workspace[0] = 0  # numba frees an array after its last use, which this is
 
 
 @_compiled
@@ -146,10 +153,11 @@ def maxima_tiles_codes(
     """
     groups, depth_tiles = query_G_K_R_C.shape[:2]
     stride = depth_tiles * 64
-    scratch = np.zeros((GROUP, stride), dtype=np.uint8)
-    sums = np.empty((GROUP, 32), dtype=np.int32)
-    halves, scales = np.empty(GROUP, dtype=np.uint16), np.empty(GROUP, dtype=np.float32)
-    scratch_at, sums_at, halves_at, scales_at = scratch.ctypes.data, sums.ctypes.data, halves.ctypes.data, scales.ctypes.data
+    workspace = np.zeros(GROUP * (stride + 128 + 4 + 2) + 64, dtype=np.uint8)
+    scratch_at = _line(workspace.ctypes.data)
+    sums_at = scratch_at + GROUP * stride
+    scales_at = sums_at + GROUP * 128
+    halves_at = scales_at + GROUP * 4
     query_at, initial_at, best_at = query_G_K_R_C.ctypes.data, initial_T.ctypes.data, best_B_T.ctypes.data
     load_tile_config(config.ctypes.data)
     for block in range(len(starts_B)):
@@ -157,6 +165,7 @@ def maxima_tiles_codes(
         for first in range(starts_B[block], stop, GROUP):
             rows = min(GROUP, stop - first)
             left = codes + first * columns
+            fetch_ahead(left + AHEAD * columns, GROUP * columns)
             if bits < 8:
                 _unpack_rows(left, scratch_at, rows, columns, stride, bits)
                 left = scratch_at
@@ -197,6 +206,7 @@ def maxima_tiles_codes(
                     store_tile(3, sums_at + TILE * 128 + 64, 128)
                 fold_maxima(sums_at, 128, scales_at, rows, best_at + (block * groups + group) * 64, True, True)
     release_tiles()
+    workspace[0] = 0  # numba frees an array after its last use, which this is
 
 
 @_compiled
@@ -216,11 +226,11 @@ def maxima_tiles_halves(
     """
     groups, depth_tiles = query_S_G_K_R_C.shape[1:3]
     stride = depth_tiles * 64
-    padded = np.zeros(stride, dtype=np.uint8)
-    parts = np.zeros((2, GROUP, stride), dtype=np.uint8)
-    sums = np.empty((GROUP, 32), dtype=np.float32)
-    high, low = parts.ctypes.data, parts.ctypes.data + GROUP * stride
-    padded_at, sums_at = padded.ctypes.data, sums.ctypes.data
+    workspace = np.zeros((2 * GROUP + 1) * stride + GROUP * 128 + 64, dtype=np.uint8)
+    high = _line(workspace.ctypes.data)
+    low = high + GROUP * stride
+    padded_at = low + GROUP * stride
+    sums_at = padded_at + stride
     query_at, best_at = query_S_G_K_R_C.ctypes.data, best_B_T.ctypes.data
     low_query = groups * depth_tiles * 1024
     load_tile_config(config.ctypes.data)
@@ -274,6 +284,7 @@ def maxima_tiles_halves(
                     store_tile(3, sums_at + TILE * 128 + 64, 128)
                 fold_maxima(sums_at, 128, 0, rows, best_at + (block * groups + group) * 64, False, False)
     release_tiles()
+    workspace[0] = 0  # numba frees an array after its last use, which this is
 
 
 @_compiled

@@ -55,50 +55,68 @@ def copy_bytes(_: Any, source: Any, target: Any, count: Any) -> Any:
     return types.void(_A, _A, _A), returning_nothing(emit)
 
 
-@intrinsic(prefer_literal=True)
-def unpack_planes(_: Any, source: Any, target: Any, plane_bytes: Any, bits: Any, width: Any) -> Any:
-    """One row of codes of `bits` bits to one byte each: plane i, `plane_bytes` long, from bits i·bits … of every byte.
+@intrinsic
+def fetch_ahead(_: Any, address: Any, count: Any) -> Any:
+    """Ask for the cache lines of `count` bytes that will be read soon. Any address will do."""
 
-    `plane_bytes` is a multiple of `width`. `bits` and `width` are literals.
+    def emit(b: ir.IRBuilder, values: Any) -> None:
+        address, count = values
+        pointer = I8.as_pointer()
+        prefetch = declare(b, "llvm.prefetch.p0i8", VOID, pointer, I32, I32, I32)
+        how = [ir.Constant(I32, value) for value in (0, 3, 1)]  # to read, to keep, data
+        with cgutils.for_range(b, b.udiv(b.add(count, _constant(63)), _constant(64))) as loop:
+            b.call(prefetch, [b.inttoptr(b.add(address, b.mul(loop.index, _constant(64))), pointer), *how])
+
+    return types.void(_A, _A), returning_nothing(emit)
+
+
+@intrinsic(prefer_literal=True)
+def unpack_planes(_: Any, source: Any, target: Any, rows: Any, columns: Any, stride: Any, bits: Any, width: Any) -> Any:
+    """Rows of `columns` bytes of codes of `bits` bits to one byte each, rows then `stride` bytes apart: plane i of a row,
+    `columns` long, from bits i·bits … of every byte.
+
+    `columns` is a multiple of `width`. `bits` and `width` are literals.
     """
     shift, lanes = bits.literal_value, width.literal_value
 
     def emit(b: ir.IRBuilder, values: Any) -> None:
-        source, target, plane_bytes = values[:3]
+        source, target, rows, columns, stride = values[:5]
         kind = ir.VectorType(I8, lanes)
         mask = ir.Constant(kind, [(1 << shift) - 1] * lanes)
-        with cgutils.for_range(b, b.udiv(plane_bytes, _constant(lanes))) as loop:
+        with cgutils.for_range(b, rows) as row, cgutils.for_range(b, b.udiv(columns, _constant(lanes))) as loop:
             at = b.mul(loop.index, _constant(lanes))
-            packed = _load(b, b.add(source, at), kind)
+            packed = _load(b, b.add(source, b.add(b.mul(row.index, columns), at)), kind)
+            first = b.add(target, b.add(b.mul(row.index, stride), at))
             for plane in range(8 // shift):
-                place = b.add(target, b.add(at, b.mul(plane_bytes, _constant(plane))))
                 moved = b.lshr(packed, ir.Constant(kind, [plane * shift] * lanes))
-                _store(b, b.and_(moved, mask), place)
+                _store(b, b.and_(moved, mask), b.add(first, b.mul(columns, _constant(plane))))
 
-    return types.void(_A, _A, _A, bits, width), returning_nothing(emit)
+    return types.void(_A, _A, _A, _A, _A, bits, width), returning_nothing(emit)
 
 
 @intrinsic(prefer_literal=True)
-def unpack_short_row(_: Any, source: Any, target: Any, bits: Any, width: Any) -> Any:
-    """`unpack_planes` of a row of `width` bytes, a divisor of 64: written 64 bytes at a time, which a tile can read at once.
+def unpack_short_rows(_: Any, source: Any, target: Any, rows: Any, stride: Any, bits: Any, width: Any) -> Any:
+    """`unpack_planes` of rows of `width` bytes, a divisor of 64: written 64 bytes at a time, which a tile can read at once.
 
     `bits` and `width` are literals.
     """
     shift, lanes = bits.literal_value, width.literal_value
 
     def emit(b: ir.IRBuilder, values: Any) -> None:
-        source, target = values[:2]
-        row = _load(b, source, ir.VectorType(I8, lanes))
-        repeated = b.shuffle_vector(row, row, ir.Constant(ir.VectorType(I32, 64), list(range(lanes)) * (64 // lanes)))
+        source, target, rows, stride = values[:4]
         words = ir.VectorType(ir.IntType(16), 32)
-        pairs = b.bitcast(repeated, words)
         mask = ir.Constant(ir.VectorType(I8, 64), [(1 << shift) - 1] * 64)
-        for part in range(8 // shift * lanes // 64):
-            counts = [(part * (64 // lanes) + word * 2 // lanes) * shift for word in range(32)]
-            moved = b.bitcast(b.lshr(pairs, ir.Constant(words, counts)), ir.VectorType(I8, 64))
-            _store(b, b.and_(moved, mask), b.add(target, _constant(64 * part)))
+        with cgutils.for_range(b, rows) as loop:
+            row = _load(b, b.add(source, b.mul(loop.index, _constant(lanes))), ir.VectorType(I8, lanes))
+            repeated = b.shuffle_vector(row, row, ir.Constant(ir.VectorType(I32, 64), list(range(lanes)) * (64 // lanes)))
+            pairs = b.bitcast(repeated, words)
+            place = b.add(target, b.mul(loop.index, stride))
+            for part in range(8 // shift * lanes // 64):
+                counts = [(part * (64 // lanes) + word * 2 // lanes) * shift for word in range(32)]
+                moved = b.bitcast(b.lshr(pairs, ir.Constant(words, counts)), ir.VectorType(I8, 64))
+                _store(b, b.and_(moved, mask), b.add(place, _constant(64 * part)))
 
-    return types.void(_A, _A, bits, width), returning_nothing(emit)
+    return types.void(_A, _A, _A, _A, bits, width), returning_nothing(emit)
 
 
 @intrinsic(prefer_literal=True)

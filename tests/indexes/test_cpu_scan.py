@@ -100,7 +100,7 @@ def test_removed_pages_are_stepped_over_and_tasks_change_nothing(tiles, monkeypa
     parts = [PageRows("a", encoded, starts[:2], rows[:2]), PageRows("b", encoded, starts[2:], rows[2:])]
     whole = cpu.scan(parts, codec, batch, 3, tiles=tiles)
     np.testing.assert_allclose(whole[:, 0], expected, atol=SCORE_ERROR)
-    monkeypatch.setattr(cpu, "_TASK_ROWS", 7)
+    monkeypatch.setattr(cpu, "_LEAST_ROWS", 7)
     assert cpu.scan(parts, codec, batch, 3, tiles=tiles).tobytes() == whole.tobytes()
 
 
