@@ -10,6 +10,7 @@ a score depends on page and query and nothing else.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -33,6 +34,15 @@ class PageRows:
     encoded: EncodedVectors
     starts_P: np.ndarray
     rows_P: np.ndarray
+
+    @functools.cached_property
+    def in_memory(self) -> np.ndarray:
+        """(4, P) int64: the addresses of each page's codes and of its factors, its rows, and the rows of codes from its first
+        to the end of the segment."""
+        codes, factors = self.encoded.codes, self.encoded.factors
+        codes_P = codes.__array_interface__["data"][0] + self.starts_P * codes.strides[0]
+        factors_P = factors.__array_interface__["data"][0] + self.starts_P * factors.itemsize
+        return np.stack([codes_P, factors_P, self.rows_P, len(codes) - self.starts_P])
 
 
 @dataclass(frozen=True)

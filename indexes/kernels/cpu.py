@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,10 +18,8 @@ from colsearcher.indexes.maxsim import PageRows, QueryBatch
 from colsearcher.indexes.rotation import rotate
 
 # Tasks for each core, so that the work is shared evenly; the least rows of one, so that starting it is nothing, and the most,
-# so that its maxima stay in the cache.
-_TASKS_PER_CORE, _LEAST_ROWS, _MOST_ROWS = 4, 2_048, 65_536
-
-_lender = threading.local()
+# so that a core that is held up holds up little.
+_TASKS_PER_CORE, _LEAST_ROWS, _MOST_ROWS = 4, 2_048, 262_144
 
 
 @dataclass(frozen=True)
@@ -54,24 +52,28 @@ def scan(
     tiles = tiles and tile_ops.available()
     prepare = _prepare_any if not tiles else _prepare_halves if codec.bits == 16 else _prepare_codes
     prepared = prepare(codec, queries)
-    scores_P_Q = np.empty((sum(len(segment.starts_P) for segment in segments), len(queries.offsets_Q) - 1))
-    tasks: list[Callable[[], None]] = []
-    cores = len(os.sched_getaffinity(0))
-    total_rows = sum(int(segment.rows_P.sum()) for segment in segments)
+    pages_4_P = np.concatenate([np.empty((4, 0), dtype=np.int64), *(segment.in_memory for segment in segments)], axis=1)
+    scores_P_Q = np.empty((pages_4_P.shape[1], len(queries.offsets_Q) - 1))
+    ends = np.cumsum(pages_4_P[2])
+    columns = segments[0].encoded.codes.shape[1] if segments else 0
+    total_rows = int(ends[-1]) if len(ends) else 0
+    cores = len(os.sched_getaffinity(0)) if total_rows > _LEAST_ROWS else 1
     task_rows = min(max(_LEAST_ROWS, total_rows // (_TASKS_PER_CORE * cores)), _MOST_ROWS)
-    done = 0
-    for segment in segments:
-        ends = np.cumsum(segment.rows_P)
-        cuts = np.unique(np.searchsorted(ends, np.arange(task_rows, ends[-1] if len(ends) else 0, task_rows)))
-        for first, last in zip([0, *cuts], [*cuts, len(ends)], strict=True):
-            part = slice(int(first), int(last))
-            target = scores_P_Q[done + part.start : done + part.stop]
-            tasks.append(
-                functools.partial(_score, segment, part, codec, prepared, queries.offsets_Q, block_rows, tiles, target)
-            )
-        done += len(segment.starts_P)
-    if total_rows <= _LEAST_ROWS:
-        cores = 1
+    cuts = np.unique([0, *np.searchsorted(ends, np.arange(task_rows, total_rows, task_rows)), len(ends)]).tolist()
+    tasks = [
+        functools.partial(
+            _score,
+            pages_4_P[:, first:last],
+            columns,
+            codec,
+            prepared,
+            queries.offsets_Q,
+            block_rows,
+            tiles,
+            scores_P_Q[first:last],
+        )
+        for first, last in itertools.pairwise(cuts)
+    ]
     pending = iter(tasks)
     helpers = [_helpers().submit(_run_all, pending) for _ in range(min(cores, len(tasks)) - 1)]
     _run_all(pending)
@@ -93,8 +95,8 @@ def _helpers() -> ThreadPoolExecutor:
 
 
 def _score(
-    segment: PageRows,
-    part: slice,
+    pages_4_P: np.ndarray,
+    columns: int,
     codec: Codec,
     prepared: _Prepared,
     offsets_Q: np.ndarray,
@@ -102,45 +104,15 @@ def _score(
     tiles: bool,
     scores_P_Q: np.ndarray,
 ) -> None:
-    rows_P = segment.rows_P[part]
-    starts_B, rows_B, blocks_P = cut_blocks(segment.starts_P[part], rows_P, block_rows)
-    best_B_T = _lent((len(starts_B), len(prepared.weights_T)))
-    best_B_T.fill(-np.inf)
-    codes, factors = segment.encoded.codes, segment.encoded.factors
-    stored, columns = codes.shape
-    at, factors_at = codes.ctypes.data, factors.ctypes.data
-    blocks, query, initial = (starts_B, rows_B), prepared.packed, prepared.initial_T
+    codes_P, factors_P, rows_P, readable_P = pages_4_P
+    query, initial, result = prepared.packed, prepared.initial_T, (prepared.weights_T, offsets_Q, scores_P_Q)
+    shape, config = (block_rows, columns), tile_ops.TILE_CONFIG
     if not tiles:
-        loops.maxima_any(at, factors_at, columns, codec.bits, *blocks, query, initial, best_B_T)
+        loops.score_any(codes_P, factors_P, rows_P, *shape, codec.bits, query, initial, *result)
     elif codec.bits == 16:
-        loops.maxima_tiles_halves(at, columns, *blocks, query, best_B_T, tile_ops.TILE_CONFIG)
+        loops.score_tiles_halves(codes_P, rows_P, *shape, query, *result, config)
     else:
-        loops.maxima_tiles_codes(
-            at, stored, factors_at, columns, codec.bits, *blocks, query, initial, best_B_T, tile_ops.TILE_CONFIG
-        )
-    loops.best_passages(best_B_T, blocks_P, prepared.weights_T, offsets_Q, scores_P_Q)
-
-
-def _lent(shape: tuple[int, int]) -> np.ndarray:
-    """A float32 array that this thread lends to one task after the other: new memory costs more to get than to use."""
-    size = shape[0] * shape[1]
-    if len(getattr(_lender, "floats", ())) < size:
-        _lender.floats = _aligned(np.empty(size, dtype=np.float32))
-    return _lender.floats[:size].reshape(shape)
-
-
-def cut_blocks(starts_P: np.ndarray, rows_P: np.ndarray, block_rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """First row and number of rows of every block of every page, in order, and the number of blocks of each page.
-
-    >>> [x.tolist() for x in cut_blocks(np.array([0, 10]), np.array([5, 2]), 4)]
-    [[0, 4, 10], [4, 1, 2], [2, 1]]
-    """
-    if not block_rows:
-        return starts_P, rows_P, np.ones(len(rows_P), dtype=np.int64)
-    blocks_P = -(-rows_P // block_rows)
-    owner_B = np.repeat(np.arange(len(rows_P)), blocks_P)
-    before_B = (np.arange(len(owner_B)) - np.repeat(np.cumsum(blocks_P) - blocks_P, blocks_P)) * block_rows
-    return starts_P[owner_B] + before_B, np.minimum(rows_P[owner_B] - before_B, block_rows), blocks_P
+        loops.score_tiles_codes(codes_P, factors_P, rows_P, readable_P, *shape, codec.bits, query, initial, *result, config)
 
 
 def _padded(codec: Codec, queries: QueryBatch, depth: int) -> tuple[np.ndarray, np.ndarray]:
@@ -171,11 +143,26 @@ def _prepare_codes(codec: Codec, queries: QueryBatch) -> _Prepared:
     vectors_T_D, weights_T = _padded(codec, queries, 64)
     gain, middle = _grid(codec)
     steps_T = np.maximum(np.abs(vectors_T_D).max(1), 1e-30) / 127
-    whole = np.rint(vectors_T_D / steps_T[:, None]).astype(np.int8)
+    whole = _even_rows(vectors_T_D / steps_T[:, None]) if codec.bits < 8 else np.rint(vectors_T_D / steps_T[:, None])
+    whole = whole.astype(np.int8)
     packed = whole.reshape(-1, LANES, whole.shape[1] // 64, 16, 4).transpose(0, 2, 3, 1, 4)
-    # Half a step lost where the sum is odd: the same for all rows of the index but for their factors, and less than 1e-4.
     initial_T = np.rint(-middle * whole.sum(1, dtype=np.int64)).astype(np.int32)
     return _Prepared(_aligned(packed).reshape(*packed.shape[:3], 64), _aligned(initial_T), weights_T * steps_T * gain)
+
+
+def _even_rows(values_T_D: np.ndarray) -> np.ndarray:
+    """Rounded to whole numbers from -127 to 127 whose sum in every row is even, for it is taken times half an odd number.
+
+    >>> _even_rows(np.array([[3.0, 1.4, 0.9], [3.0, 1.4, 2.1]])).tolist()
+    [[3.0, 2.0, 1.0], [3.0, 1.0, 2.0]]
+    """
+    whole = np.rint(values_T_D)
+    rest = values_T_D - whole
+    odd = np.flatnonzero(whole.sum(1) % 2)
+    worst = np.abs(rest[odd]).argmax(1)
+    down = (rest[odd, worst] < 0) | (whole[odd, worst] >= 127)
+    whole[odd, worst] += np.where(down, -1, 1)
+    return whole
 
 
 def _prepare_halves(codec: Codec, queries: QueryBatch) -> _Prepared:

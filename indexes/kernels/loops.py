@@ -1,9 +1,12 @@
-"""The best inner product of every query vector in every block of rows, straight from stored codes; compiled.
+"""The score of pages for queries, straight from stored codes; compiled.
 
 Three forms of the same loop: float32 on any processor, and on matrix tiles int8 for codes and bfloat16 pairs for float16.
-Each gives (initial + sum) · factor for a row and a query vector, where the sum is over the stored numbers; what is the same
-for all rows (the query's own scale) is left to whoever weighs the maxima. A value depends on its row and its query vector
-and on nothing beside them, so scores do not change with the batch. Query vectors come in pairs of groups of 16.
+Each takes, for a row and a query vector, (initial + sum) · factor, where the sum is over the stored numbers; the best of a
+block of rows is kept, and a page's score is that of its best two neighbouring blocks (`maxsim`). What is the same for all rows
+(the query's own scale) is in the weights. A value depends on its row and its query vector and on nothing beside them, so
+scores do not change with the batch. Query vectors come in pairs of groups of 16.
+
+A page is where its codes and its factors lie, addresses in bytes, and its number of rows, at least 1.
 """
 
 from __future__ import annotations
@@ -71,23 +74,58 @@ def _unpack_rows(source: int, target: int, rows: int, columns: int, stride: int,
 
 
 @_compiled
-def _read_factors(factors: int, first: int, rows: int, narrow: int, wide: int) -> None:
+def _read_factors(factors: int, rows: int, narrow: int, wide: int) -> None:
     """The float16 factors of a group of rows as float32; `narrow` and `wide` have room for a whole group."""
-    copy_bytes(factors + first * 2, narrow, rows * 2)
+    copy_bytes(factors, narrow, rows * 2)
     widen_halves(narrow, wide, rows)
 
 
 @_compiled
-def maxima_any(
-    codes: int,
-    factors: int,
+def _empty_blocks(rows_P: np.ndarray, block_rows: int, columns: int) -> np.ndarray:
+    """Room for the maxima of every block of the longest page."""
+    most = 1
+    if block_rows:
+        for rows in rows_P:
+            most = max(most, (rows + block_rows - 1) // block_rows)
+    return np.empty((most, columns), dtype=np.float32)
+
+
+@_compiled
+def _next_group(first: int, rows: int, block_rows: int) -> tuple[int, int]:
+    """The block of a page's row and how many rows from there on are multiplied at a time: those of a block."""
+    if not block_rows:
+        return 0, min(GROUP, rows - first)
+    block = first // block_rows
+    return block, min(GROUP, min((block + 1) * block_rows, rows) - first)
+
+
+@_compiled
+def _add_up(best_B_T: np.ndarray, last: int, weights_T: np.ndarray, offsets_Q: np.ndarray, scores_Q: np.ndarray) -> None:
+    """For each query the best pair of neighbouring blocks, up to the block `last`, or the only block."""
+    for query in range(len(scores_Q)):
+        best = -np.inf
+        for block in range(max(last, 1)):
+            following = min(block + 1, last)
+            total = 0.0
+            for t in range(offsets_Q[query], offsets_Q[query + 1]):
+                total += weights_T[t] * max(best_B_T[block, t], best_B_T[following, t])
+            best = max(best, total)
+        scores_Q[query] = best
+
+
+@_compiled
+def score_any(
+    codes_P: np.ndarray,
+    factors_P: np.ndarray,
+    rows_P: np.ndarray,
+    block_rows: int,
     columns: int,
     bits: int,
-    starts_B: np.ndarray,
-    rows_B: np.ndarray,
     query_G_D_L: np.ndarray,
     initial_T: np.ndarray,
-    best_B_T: np.ndarray,
+    weights_T: np.ndarray,
+    offsets_Q: np.ndarray,
+    scores_P_Q: np.ndarray,
 ) -> None:
     """On any processor. `query_G_D_L` holds groups of 16 query vectors, (groups, depth, 16) float32, depth a multiple of 16."""
     groups, depth, lanes = query_G_D_L.shape
@@ -98,13 +136,15 @@ def maxima_any(
     sums_at = wide_at + GROUP * wide_stride
     scales_at = sums_at + GROUP * 8 * lanes
     narrow_at = scales_at + GROUP * 4
+    best_B_T = _empty_blocks(rows_P, block_rows, groups * lanes)
     query_at, initial_at, best_at = query_G_D_L.ctypes.data, initial_T.ctypes.data, best_B_T.ctypes.data
-    for block in range(len(starts_B)):
-        stop = starts_B[block] + rows_B[block]
-        for first in range(starts_B[block], stop, GROUP):
-            rows = min(GROUP, stop - first)
+    for page in range(len(rows_P)):
+        best_B_T[:] = -np.inf
+        first = 0
+        while first < rows_P[page]:
+            block, rows = _next_group(first, rows_P[page], block_rows)
             for i in range(rows):
-                source = codes + (first + i) * row_bytes
+                source = codes_P[page] + (first + i) * row_bytes
                 target = wide_at + i * wide_stride
                 if bits < 8:
                     _unpack_rows(source, narrow_at, 1, columns, 0, bits)
@@ -116,7 +156,7 @@ def maxima_any(
                     copy_bytes(source, narrow_at, row_bytes)
                     widen_halves(narrow_at, target, depth)
             if bits < 16:
-                _read_factors(factors, first, rows, narrow_at, scales_at)
+                _read_factors(factors_P[page] + first * 2, rows, narrow_at, scales_at)
             for group in range(0, groups, 2):
                 for side in range(2):
                     query = query_at + (group + side) * depth * lanes * 4
@@ -129,27 +169,32 @@ def maxima_any(
                     fold_maxima(sums_at, lanes * 8, 0, rows, best, False, False)
                 else:
                     fold_maxima(sums_at, lanes * 8, scales_at, rows, best, False, True)
+            first += rows
+        _add_up(best_B_T, block, weights_T, offsets_Q, scores_P_Q[page])
     workspace[0] = 0  # numba frees an array after its last use, which this is
 
 
 @_compiled
-def maxima_tiles_codes(
-    codes: int,
-    stored_rows: int,
-    factors: int,
+def score_tiles_codes(
+    codes_P: np.ndarray,
+    factors_P: np.ndarray,
+    rows_P: np.ndarray,
+    readable_P: np.ndarray,
+    block_rows: int,
     columns: int,
     bits: int,
-    starts_B: np.ndarray,
-    rows_B: np.ndarray,
     query_G_K_R_C: np.ndarray,
     initial_T: np.ndarray,
-    best_B_T: np.ndarray,
+    weights_T: np.ndarray,
+    offsets_Q: np.ndarray,
+    scores_P_Q: np.ndarray,
     config: np.ndarray,
 ) -> None:
     """Codes of 8 bits and fewer on tiles.
 
     `query_G_K_R_C` holds groups of 16 query vectors as int8 tiles, (groups, depth / 64, 16, 64): row r of a tile has, for
-    each vector, its four components from 64k + 4r on. `initial_T` is int32.
+    each vector, its four components from 64k + 4r on. `initial_T` is int32. `readable_P` is how many rows of codes may be read
+    from a page's first on: a tile is read whole.
     """
     groups, depth_tiles = query_G_K_R_C.shape[:2]
     stride = depth_tiles * 64
@@ -158,22 +203,24 @@ def maxima_tiles_codes(
     sums_at = scratch_at + GROUP * stride
     scales_at = sums_at + GROUP * 128
     halves_at = scales_at + GROUP * 4
+    best_B_T = _empty_blocks(rows_P, block_rows, groups * TILE)
     query_at, initial_at, best_at = query_G_K_R_C.ctypes.data, initial_T.ctypes.data, best_B_T.ctypes.data
     load_tile_config(config.ctypes.data)
-    for block in range(len(starts_B)):
-        stop = starts_B[block] + rows_B[block]
-        for first in range(starts_B[block], stop, GROUP):
-            rows = min(GROUP, stop - first)
-            left = codes + first * columns
+    for page in range(len(rows_P)):
+        best_B_T[:] = -np.inf
+        first = 0
+        while first < rows_P[page]:
+            block, rows = _next_group(first, rows_P[page], block_rows)
+            left = codes_P[page] + first * columns
             fetch_ahead(left + AHEAD * columns, GROUP * columns)
             if bits < 8:
                 _unpack_rows(left, scratch_at, rows, columns, stride, bits)
                 left = scratch_at
-            elif columns < stride or first + GROUP > stored_rows:
+            elif columns < stride or first + GROUP > readable_P[page]:
                 for i in range(rows):
                     copy_bytes(left + i * columns, scratch_at + i * stride, columns)
                 left = scratch_at
-            _read_factors(factors, first, rows, halves_at, scales_at)
+            _read_factors(factors_P[page] + first * 2, rows, halves_at, scales_at)
             for group in range(0, groups, 2):
                 right = query_at + group * stride * 16
                 initial = initial_at + group * 64
@@ -205,18 +252,22 @@ def maxima_tiles_codes(
                     store_tile(2, sums_at + TILE * 128, 128)
                     store_tile(3, sums_at + TILE * 128 + 64, 128)
                 fold_maxima(sums_at, 128, scales_at, rows, best_at + (block * groups + group) * 64, True, True)
+            first += rows
+        _add_up(best_B_T, block, weights_T, offsets_Q, scores_P_Q[page])
     release_tiles()
     workspace[0] = 0  # numba frees an array after its last use, which this is
 
 
 @_compiled
-def maxima_tiles_halves(
-    vectors: int,
+def score_tiles_halves(
+    vectors_P: np.ndarray,
+    rows_P: np.ndarray,
+    block_rows: int,
     columns: int,
-    starts_B: np.ndarray,
-    rows_B: np.ndarray,
     query_S_G_K_R_C: np.ndarray,
-    best_B_T: np.ndarray,
+    weights_T: np.ndarray,
+    offsets_Q: np.ndarray,
+    scores_P_Q: np.ndarray,
     config: np.ndarray,
 ) -> None:
     """float16 on tiles, to float32's precision: both sides are cut into two bfloat16 parts, low · low is left out (2^-16).
@@ -231,15 +282,17 @@ def maxima_tiles_halves(
     low = high + GROUP * stride
     padded_at = low + GROUP * stride
     sums_at = padded_at + stride
+    best_B_T = _empty_blocks(rows_P, block_rows, groups * TILE)
     query_at, best_at = query_S_G_K_R_C.ctypes.data, best_B_T.ctypes.data
     low_query = groups * depth_tiles * 1024
     load_tile_config(config.ctypes.data)
-    for block in range(len(starts_B)):
-        stop = starts_B[block] + rows_B[block]
-        for first in range(starts_B[block], stop, GROUP):
-            rows = min(GROUP, stop - first)
+    for page in range(len(rows_P)):
+        best_B_T[:] = -np.inf
+        first = 0
+        while first < rows_P[page]:
+            block, rows = _next_group(first, rows_P[page], block_rows)
             for i in range(rows):
-                source = vectors + (first + i) * columns * 2
+                source = vectors_P[page] + (first + i) * columns * 2
                 if columns * 2 < stride:
                     copy_bytes(source, padded_at, columns * 2)
                     source = padded_at
@@ -283,25 +336,7 @@ def maxima_tiles_halves(
                     store_tile(2, sums_at + TILE * 128, 128)
                     store_tile(3, sums_at + TILE * 128 + 64, 128)
                 fold_maxima(sums_at, 128, 0, rows, best_at + (block * groups + group) * 64, False, False)
+            first += rows
+        _add_up(best_B_T, block, weights_T, offsets_Q, scores_P_Q[page])
     release_tiles()
     workspace[0] = 0  # numba frees an array after its last use, which this is
-
-
-@_compiled
-def best_passages(
-    best_B_T: np.ndarray, blocks_P: np.ndarray, weights_T: np.ndarray, offsets_Q: np.ndarray, scores_P_Q: np.ndarray
-) -> None:
-    """Each page's best pair of neighbouring blocks, or its only block, for each query."""
-    first = 0
-    for page in range(len(blocks_P)):
-        blocks = blocks_P[page]
-        for query in range(scores_P_Q.shape[1]):
-            best = -np.inf
-            for block in range(first, first + max(blocks - 1, 1)):
-                following = min(block + 1, first + blocks - 1)
-                total = 0.0
-                for t in range(offsets_Q[query], offsets_Q[query + 1]):
-                    total += weights_T[t] * max(best_B_T[block, t], best_B_T[following, t])
-                best = max(best, total)
-            scores_P_Q[page, query] = best
-        first += blocks
