@@ -1,4 +1,5 @@
-"""Checks the GPU kernels against the definition in float64, then times them beside the card's copy bandwidth.
+"""Checks the GPU kernels against the definition in float64, then times them beside the card's copy bandwidth; last, FAISS
+candidates on the card beside those of the processor.
 
     python dev/gpu_check.py --out gpu_check.json
 
@@ -16,6 +17,7 @@ import functools
 import itertools
 import json
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +25,8 @@ from typing import Any
 
 import numpy as np
 
+from colsearcher.indexes.candidate_store import Kind
+from colsearcher.indexes.candidates import CandidateIndex, Effort
 from colsearcher.indexes.codecs import CODECS, Codec, EncodedVectors
 from colsearcher.indexes.kernels import gpu
 from colsearcher.indexes.maxsim import PageRows, QueryBatch
@@ -31,6 +35,8 @@ DIM, ROWS, QUERY_ROWS, TOP = 128, 1_030, 32, 10
 PAGES, STREAMED_PAGES = 100_000, 8_000
 RUNS, WARM_UP = 20, 3
 NOT_MEASURED = "not measured"
+CANDIDATE_PAGES, POOLED = 20_000, 30
+CANDIDATE_KINDS: tuple[Kind, ...] = ("flat", "ivf")
 KINDS = ("scan", "scan for 16 queries", "scan in passages", "search", "streamed")
 Row = dict[str, Any]
 
@@ -52,6 +58,7 @@ def main() -> None:
 
 def not_measured() -> Iterator[Row]:
     names = [f"{kind} {name}" for kind, name in itertools.product(("check", *KINDS), CODECS)]
+    names += [f"candidates {kind}" for kind in CANDIDATE_KINDS]
     yield from ({"name": name, "result": NOT_MEASURED} for name in ("copy", *names))
 
 
@@ -64,6 +71,7 @@ def measured() -> Iterator[Row]:
         yield from resident(codec, copied)
     for codec in CODECS.values():
         yield streamed(codec)
+    yield from map(candidates, CANDIDATE_KINDS)
 
 
 def unit(rng: np.random.Generator, n: int, dim: int) -> np.ndarray:
@@ -230,6 +238,27 @@ def streamed(codec: Codec) -> Row:
     ms = wall_milliseconds(lambda: scanner.top([pages], codec, queries, TOP), runs=5)
     gb_per_s = n * codec.bytes_per_vector(DIM) / ms / 1e6
     return {"name": f"streamed {codec.name}", "pages": STREAMED_PAGES, "ms": ms, "gb_per_s": gb_per_s}
+
+
+def candidates(kind: Kind) -> Row:
+    """The share of a query's 100 best pages that card and processor agree on, and milliseconds of each."""
+    rng = np.random.default_rng(0)
+    ids = np.arange(CANDIDATE_PAGES)
+    batches = (
+        (np.column_stack([unit(rng, len(part) * POOLED, DIM), np.zeros(len(part) * POOLED)]), np.repeat(part, POOLED))
+        for part in np.array_split(ids, 20)
+    )
+    queries = [(unit(rng, QUERY_ROWS, DIM), np.full(QUERY_ROWS, 1 / QUERY_ROWS)) for _ in range(16)]
+    effort = Effort(32, 1_000)
+    with tempfile.TemporaryDirectory() as folder:
+        on_cpu = CandidateIndex.build(batches, DIM, CANDIDATE_PAGES, folder=Path(folder) / kind, kind=kind)
+        on_card = CandidateIndex.open(Path(folder) / kind, "cuda")
+        if not on_card.on_gpu:
+            return {"name": f"candidates {kind}", "result": NOT_MEASURED, "why": "this FAISS has no GPU; install faiss-gpu"}
+        pairs = zip(on_cpu.candidates(queries, 100, effort), on_card.candidates(queries, 100, effort), strict=True)
+        same = statistics.mean(float(np.isin(a, b).mean()) for (a, _), (b, _) in pairs)
+        ms, cpu_ms = (wall_milliseconds(lambda i=i: i.candidates(queries[:1], 100, effort)) for i in (on_card, on_cpu))
+    return {"name": f"candidates {kind}", "ms": ms, "cpu_ms": cpu_ms, "same": same}
 
 
 def machine() -> dict[str, str]:

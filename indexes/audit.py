@@ -120,7 +120,8 @@ def _tune_candidates(
     newest = int(view.ids_P.max())
     name = f"candidates-{newest}-{len(view)}"
     shutil.rmtree(folder / name, ignore_errors=True)
-    candidates = CandidateIndex.build(_pooled(search), search.storage.dim, len(view), folder=folder / name)
+    device = search.engines.device
+    candidates = CandidateIndex.build(_pooled(search), search.storage.dim, len(view), folder=folder / name, device=device)
     tell(f"{candidates.kind} of {candidates.bytes / 1e6:,.0f} MB; looking for the least effort")
     rows = float(view.rows_P.mean())
     page_ms = scan_ns[str(search.storage.codec.bits)] * rows / 1e6

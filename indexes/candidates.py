@@ -23,6 +23,7 @@ from typing import Any, Literal, Self
 import numba
 import numpy as np
 
+from colsearcher.indexes.candidate_gpu import GpuCandidates
 from colsearcher.indexes.candidate_store import load_faiss, padded_width, read_candidates, verify_candidates, write_candidates
 
 # Bits of a query component where codes are RaBitQ's.
@@ -79,15 +80,20 @@ class CandidateIndex:
         dim: length of a pooled vector.
         pages: (P,) int64, the ids of the pages that have pooled vectors, rising.
         bytes: size of the files.
+        on_gpu: whether a GPU has a copy, which then answers what it can.
     """
 
-    def __init__(self, kind: str, dim: int, index: Any, page_of_G: np.ndarray, size: int) -> None:
+    def __init__(
+        self, kind: str, dim: int, index: Any, page_of_G: np.ndarray, size: int, gpu: GpuCandidates | None = None
+    ) -> None:
         self.kind = kind
         self.dim = dim
         self.bytes = size
         self.pages, number_of_G = np.unique(page_of_G, return_inverse=True)
         self._number_of_G = number_of_G.astype(np.int32)
         self._index = index
+        self._gpu = gpu
+        self.on_gpu = gpu is not None
 
     @classmethod
     def build(
@@ -98,6 +104,7 @@ class CandidateIndex:
         *,
         folder: Path,
         kind: Literal["auto", "flat", "ivf", "rabitq", "hnsw"] = "auto",
+        device: str = "cpu",
     ) -> Self:
         """Write an index and open it.
 
@@ -108,22 +115,28 @@ class CandidateIndex:
             pages: about how many pages there will be; what "auto" goes by.
             folder: is made; it appears when it is complete.
             kind: see the class.
+            device: see `open`.
 
         Raises:
             FileExistsError, MissingExtra, ValueError: see `write_candidates`.
         """
         write_candidates(batches, dim, _kind_for(pages) if kind == "auto" else kind, folder)
-        return cls.open(folder)
+        return cls.open(folder, device)
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
+    def open(cls, folder: Path, device: str = "cpu") -> Self:
         """Map an index that was built.
+
+        Args:
+            folder: where it was built.
+            device: "cpu", or anything else for a copy on the GPUs that FAISS sees, where the kind has a form there.
 
         Raises:
             IndexProblem, MissingExtra: see `read_candidates`.
         """
         description, index, page_of_G = read_candidates(folder)
-        return cls(description.kind, description.dim, index, page_of_G, sum(description.bytes.values()))
+        gpu = None if device == "cpu" else GpuCandidates.of(load_faiss(), index, description.kind)
+        return cls(description.kind, description.dim, index, page_of_G, sum(description.bytes.values()), gpu)
 
     @staticmethod
     def verify(folder: Path) -> list[str]:
@@ -205,13 +218,16 @@ class CandidateIndex:
             selector = faiss.IDSelectorBitmap(np.packbits(allowed_G, bitorder="little"))
         total = len(self._number_of_G)
         probes = min(math.ceil(effort.probes / share), total)
+        depth = min(effort.depth, total)
+        if self._gpu and selector is None and self._gpu.can(depth, probes):
+            return self._gpu.search(vectors_T_W, depth, probes if self.kind == "ivf" else 0)
         parameters = {
             "flat": lambda: faiss.SearchParameters(sel=selector),
             "ivf": lambda: faiss.SearchParametersIVF(sel=selector, nprobe=probes),
             "rabitq": lambda: faiss.IVFRaBitQSearchParameters(sel=selector, nprobe=probes, qb=_QUERY_BITS),
             "hnsw": lambda: faiss.SearchParametersHNSW(sel=selector, efSearch=probes),
         }[self.kind]()
-        return self._index.search(vectors_T_W, min(effort.depth, total), params=parameters)
+        return self._index.search(vectors_T_W, depth, params=parameters)
 
 
 def _kind_for(pages: int) -> Literal["flat", "ivf"]:

@@ -362,7 +362,8 @@ class PageIndex:
     def _page_search(self) -> PageSearch:
         tuning = self._tuning()
         if tuning and tuning.pooled and (self._candidates is None or self._candidates[0] != tuning.pooled.folder):
-            self._candidates = (tuning.pooled.folder, CandidateIndex.open(self.folder / tuning.pooled.folder))
+            folder = tuning.pooled.folder
+            self._candidates = (folder, CandidateIndex.open(self.folder / folder, self._engines.device))
         candidates = self._candidates[1] if self._candidates and tuning and tuning.pooled else None
         return PageSearch(
             self._db,

@@ -1,10 +1,12 @@
 import doctest
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from page_oracle import unit
 
 from colsearcher.indexes import candidate_store, candidates
+from colsearcher.indexes.candidate_gpu import MOST, GpuCandidates
 from colsearcher.indexes.candidates import CandidateIndex, Effort
 from colsearcher.indexes.errors import IndexProblem
 
@@ -118,3 +120,63 @@ def test_what_does_not_fit_together_is_refused(pooled, tmp_path):
     build(pooled, tmp_path / "b", kind="flat")
     with pytest.raises(FileExistsError):
         build(pooled, tmp_path / "b", kind="flat")
+
+
+class Cards:
+    """FAISS as it is where two GPUs are, with copies in main memory; `asked` are the probes of each search there."""
+
+    def __init__(self):
+        self.faiss = candidate_store.load_faiss()
+        self.copies, self.asked = [], []
+        self.GpuMultipleClonerOptions = SimpleNamespace
+        self.StandardGpuResources = object
+        self.IndexFlatIP = self.faiss.IndexFlatIP
+
+    def get_num_gpus(self):
+        return 2
+
+    def index_cpu_to_gpu_multiple_py(self, resources, index, options):
+        assert len(resources) == 2
+        assert options.useFloat16
+        assert options.shard
+        self.copies.append(type(index).__name__)
+        return self.faiss.clone_index(index)
+
+    def GpuParameterSpace(self):
+        return SimpleNamespace(set_index_parameter=self.probe)
+
+    def probe(self, index, name, value):
+        self.asked.append(value)
+        self.faiss.ParameterSpace().set_index_parameter(index, name, value)
+
+
+@pytest.mark.parametrize("kind", ["flat", "ivf"])
+def test_a_copy_on_cards_answers_what_it_can_and_the_same(pooled, tmp_path, kind):
+    index = build(pooled, tmp_path / kind, kind=kind)
+    cards = Cards()
+    made = GpuCandidates.of(cards, index._index, kind)
+    on_cards = CandidateIndex(kind, DIM, index._index, pooled[1], index.bytes, made)
+    assert cards.copies == [{"flat": "IndexFlatIP", "ivf": "IndexIVFScalarQuantizer"}[kind]]
+    assert on_cards.on_gpu
+    some = np.unique(pooled[1])[::3]
+    for effort, allowed in ((Effort(3, 200), None), (Effort(3, MOST + 1), None), (Effort(3, 200), some)):
+        expected = index.candidates(pooled[2], 30, effort, allowed=allowed)
+        for (a, x), (b, y) in zip(expected, on_cards.candidates(pooled[2], 30, effort, allowed=allowed), strict=True):
+            assert a.tolist() == b.tolist()
+            assert x == pytest.approx(y, abs=1e-5)
+    # A filter stays on the processor; a depth is cut to the pooled vectors that there are before it is judged.
+    assert cards.asked == ([3, 3] if kind == "ivf" else [])
+
+
+def test_what_a_card_has_no_form_for_stays_on_the_processor(pooled, tmp_path):
+    index = build(pooled, tmp_path / "hnsw", kind="hnsw")
+    assert GpuCandidates.of(Cards(), index._index, "hnsw") is None
+    assert GpuCandidates.of(candidate_store.load_faiss(), index._index, "flat") is None  # no card here
+    assert not CandidateIndex.open(tmp_path / "hnsw", "cuda").on_gpu
+
+
+def test_more_than_the_kernels_of_a_card_hold_stays_on_the_processor():
+    held = GpuCandidates(None, None)
+    assert held.can(MOST, MOST)
+    assert not held.can(MOST + 1, 1)
+    assert not held.can(1, MOST + 1)
