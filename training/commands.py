@@ -1,8 +1,8 @@
-"""`colsearcher eval retrieval` and `colsearcher bench search`."""
+"""`colsearcher eval retrieval`, `colsearcher bench codecs` and `colsearcher bench search`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -59,6 +59,33 @@ class EvalRetrieval:
             f"{scores.questions} questions, {scores.pages:,} pages, {scores.ms_per_question:.0f} ms per question (default); "
             f"{scores.unanswerable} without gold pages left out"
         )
+        return 0
+
+
+@dataclass(frozen=True)
+class BenchCodecs:
+    """Store the pages of an index with each codec, alone, and ask questions of every copy: bytes of a vector, the share of
+    the exact top ten that is found, and nDCG@5 against the gold pages. The index is not changed."""
+
+    qa: Path = option("JSONL of questions; those with evidence pages count for nDCG", metavar="QA.jsonl")
+    index: Path = option("the index folder", metavar="DIR")
+    limit: int | None = option("only the first so many questions", default=None, metavar="N")
+    json: bool = option("print one JSON document", default=False)
+
+    def run(self) -> int:
+        from colsearcher.retrieval.searcher import Searcher
+        from colsearcher.training.codec_evaluation import evaluate_codecs
+        from colsearcher.training.questions import load_questions
+
+        with Searcher.open(self.index) as searcher:
+            scores = evaluate_codecs(searcher, load_questions(self.qa, self.limit), tell=tell)
+        if self.json:
+            show_json({"codecs": [asdict(row) for row in scores]})
+            return 0
+        show(f"{'codec':<8}{'bytes per vector':>18}{'recall@10':>12}{'ndcg@5, late':>15}{'ndcg@5':>10}")
+        for row in scores:
+            late, default = (f"{value:.4f}" if value is not None else "–" for value in (row.late_ndcg, row.ndcg))
+            show(f"{row.codec:<8}{row.bytes_per_vector:>18}{row.recall:>12.4f}{late:>15}{default:>10}")
         return 0
 
 

@@ -52,7 +52,7 @@ def evaluate_retrieval(
     """
     asked = [question for question in questions if question.evidence]
     names = searcher.index.pages()
-    _require_gold(asked, set(names), searcher.index.folder)
+    require_gold(asked, set(names), searcher.index.folder)
     rankings: dict[str, list[list[tuple[str, int]]]] = {}
     ms = 0.0
     modes: tuple[tuple[str, Ranking], ...] = (("default", "default"), ("late interaction", "late"))
@@ -80,7 +80,12 @@ def evaluate_retrieval(
     return RetrievalScores(summary, len(asked), len(questions) - len(asked), len(names), ms / len(asked))
 
 
-def _require_gold(asked: Sequence[Question], names: set[tuple[str, int]], folder: Path) -> None:
+def require_gold(asked: Sequence[Question], names: set[tuple[str, int]], folder: Path) -> None:
+    """Refuse to score questions on an index that cannot hold their answers.
+
+    Raises:
+        UserError: no question is asked, or a gold page is not among the names.
+    """
     if not asked:
         raise UserError("No question has evidence pages; retrieval is scored on those that have.")
     missing = sorted({str(place) for q in asked for place in q.evidence if (place.document, place.page) not in names})

@@ -226,3 +226,12 @@ def test_an_empty_index_is_said_so(corpus, tmp_path):
     call("index", "rm", "one.pdf", "--index", tmp_path / "i")
     for command in ("search", "ask"):
         assert "holds no pages" in complaint(command, "anything", "--index", tmp_path / "i")
+
+
+def test_codecs_are_compared_on_an_index(index, tmp_path):
+    qa = tmp_path / "QA.jsonl"
+    record = {"id": "1", "doc": "ferry.pdf", "question": "What do tickets cost?", "answers": ["twelve"], "evidence_pages": [2]}
+    qa.write_text(json.dumps(record) + "\n")
+    rows = answer("bench", "codecs", "--index", index, "--qa", qa)["codecs"]
+    assert [row["codec"] for row in rows] == ["fp16", "int8", "4bit", "2bit", "1bit"]
+    assert rows[0]["recall"] == rows[0]["ndcg"] == 1.0
