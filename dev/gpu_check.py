@@ -244,10 +244,7 @@ def candidates(kind: Kind) -> Row:
     """The share of a query's 100 best pages that card and processor agree on, and milliseconds of each."""
     rng = np.random.default_rng(0)
     ids = np.arange(CANDIDATE_PAGES)
-    batches = (
-        (np.column_stack([unit(rng, len(part) * POOLED, DIM), np.zeros(len(part) * POOLED)]), np.repeat(part, POOLED))
-        for part in np.array_split(ids, 20)
-    )
+    batches = ((unit(rng, len(part) * POOLED, DIM), np.repeat(part, POOLED)) for part in np.array_split(ids, 20))
     queries = [(unit(rng, QUERY_ROWS, DIM), np.full(QUERY_ROWS, 1 / QUERY_ROWS)) for _ in range(16)]
     effort = Effort(32, 1_000)
     with tempfile.TemporaryDirectory() as folder:

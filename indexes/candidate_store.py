@@ -1,11 +1,9 @@
 """The files of a candidate index: built in bounded memory, written whole or not at all, mapped when they are read.
 
-A pooled vector and its reach (`pooling`) are one vector to FAISS: with a 1 behind the query, their inner product is the
-similarity plus the reach. Zeros fill both up to a multiple of 16, without which FAISS compares bytes one by one.
-
-A folder holds `pooled.faiss`, `pages.npy` (int64, the page id of each pooled vector) and `candidates.json`, which says what
-they are and their sha256. A build works in `<folder>.part` beside it and renames that as its last step: a folder without the
-suffix is complete, and is never changed afterwards.
+A folder holds `pages.npy` (int64, the page id of each pooled vector), `candidates.json`, which says what the files are and
+their sha256, and the pooled vectors: `codes` and `factors` of a codec, or `pooled.faiss`. There zeros fill vectors up to a
+multiple of 16 components, without which FAISS compares bytes one by one. A build works in `<folder>.part` beside it and
+renames that as its last step: a folder without the suffix is complete, and is never changed afterwards.
 """
 
 from __future__ import annotations
@@ -21,13 +19,17 @@ from typing import Any, Literal
 
 import numpy as np
 
+from colsearcher.indexes.codecs import CODECS, EncodedVectors
 from colsearcher.indexes.errors import IndexProblem, MissingExtra
 from colsearcher.indexes.segment import file_sha256, sync_folder
 
-Kind = Literal["flat", "ivf", "rabitq", "hnsw"]
+Kind = Literal["scan", "flat", "ivf", "rabitq", "hnsw"]
 
-FORMAT = 1
-_INDEX, _PAGES, _DESCRIPTION, _SPOOL = "pooled.faiss", "pages.npy", "candidates.json", "spool"
+FORMAT = 2
+# Of the pooled vectors of `scan`: at 50,000 pages as good as float16 (dev/LOG.md, 2026-11-22).
+CODEC = CODECS["4bit"]
+_INDEX, _CODES, _FACTORS, _PAGES = "pooled.faiss", "codes", "factors", "pages.npy"
+_DESCRIPTION, _SPOOL = "candidates.json", "spool"
 _FIX = "run `colsearcher index tune` to make it again."
 # Pooled vectors handled at a time, and sampled for each inverted list that is trained.
 _CHUNK = 65_536
@@ -56,55 +58,46 @@ def load_faiss() -> Any:
         import faiss
     except ModuleNotFoundError:
         raise MissingExtra(
-            "Candidate pages need the package faiss, which is not installed; "
+            "These candidate pages need the package faiss, which is not installed; "
             "install colsearcher[cpu], or colsearcher[gpu] where there is an NVIDIA GPU."
         ) from None
     return faiss
 
 
 def padded_width(dim: int) -> int:
-    """Components of a pooled vector of length `dim` with its reach as FAISS sees it.
+    """Components of a pooled vector of length `dim` as FAISS sees it.
 
     >>> padded_width(128), padded_width(15)
-    (144, 16)
+    (128, 16)
     """
-    return -(-(dim + 1) // 16) * 16
+    return -(-dim // 16) * 16
 
 
 def write_candidates(batches: Iterable[tuple[np.ndarray, np.ndarray]], dim: int, kind: Kind, folder: Path) -> None:
     """Build an index over pooled vectors and write it.
 
-    The vectors are first spooled to disk as float16; what is trained is trained on a sample of all of them, and then they are
-    added some at a time. Memory holds the finished index, its growth and the sample.
+    For FAISS the vectors are first spooled to disk as float16; what is trained is trained on a sample of all of them, and then
+    they are added some at a time. Memory holds the finished index, its growth and the sample; codes are never held at all.
 
     Args:
-        batches: (g, dim + 1) float pooled vectors with their reach, and the (g,) int page id of each.
-        dim: length of a pooled vector without its reach.
+        batches: (g, dim) float pooled vectors, and the (g,) int page id of each; those of a page follow one another.
+        dim: length of a pooled vector.
         kind: see `CandidateIndex`.
         folder: is made; must not exist.
 
     Raises:
         FileExistsError: `folder` exists.
-        MissingExtra: faiss is not installed.
+        MissingExtra: faiss is not installed, and the kind needs it.
         ValueError: a batch has another dimension, or not one page id for each vector.
     """
-    faiss = load_faiss()
     if folder.exists():
         raise FileExistsError(f"{folder} exists; a candidate index is written once.")
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    page_of_G = _spool(batches, dim, part / _SPOOL)
-    width = padded_width(dim)
-    index = _empty_index(faiss, kind, width, len(page_of_G))
-    if not index.is_trained:
-        index.train(_sample(part / _SPOOL, width, len(page_of_G), _TRAINED_PER_LIST * _lists(len(page_of_G))))
-    for chunk_N_W in _chunks(part / _SPOOL, width):
-        index.add(chunk_N_W)
-    (part / _SPOOL).unlink()
-    faiss.write_index(index, str(part / _INDEX))
+    page_of_G = _write_codes(batches, dim, part) if kind == "scan" else _write_faiss(batches, dim, kind, part)
     np.save(part / _PAGES, page_of_G)
-    files = [part / _INDEX, part / _PAGES]
+    files = [part / name for name in _names(kind)]
     sizes = {file.name: file.stat().st_size for file in files}
     description = Description(kind, dim, len(page_of_G), {file.name: file_sha256(file) for file in files}, sizes)
     (part / _DESCRIPTION).write_text(json.dumps(asdict(description)))
@@ -116,8 +109,45 @@ def write_candidates(batches: Iterable[tuple[np.ndarray, np.ndarray]], dim: int,
     sync_folder(folder.parent)
 
 
+def _names(kind: Kind) -> tuple[str, ...]:
+    return (_CODES, _FACTORS, _PAGES) if kind == "scan" else (_INDEX, _PAGES)
+
+
+def _write_codes(batches: Iterable[tuple[np.ndarray, np.ndarray]], dim: int, part: Path) -> np.ndarray:
+    """The page id of each pooled vector."""
+    pages = [np.empty(0, dtype=np.int64)]
+    with (part / _CODES).open("wb") as codes, (part / _FACTORS).open("wb") as factors:
+        for pooled_G_D, page_of_G in batches:
+            _require_fit(pooled_G_D, page_of_G, dim)
+            encoded = CODEC.encode(pooled_G_D)
+            codes.write(encoded.codes.data)
+            factors.write(encoded.factors.data)
+            pages.append(np.asarray(page_of_G, dtype=np.int64))
+    return np.concatenate(pages)
+
+
+def _write_faiss(batches: Iterable[tuple[np.ndarray, np.ndarray]], dim: int, kind: Kind, part: Path) -> np.ndarray:
+    """The page id of each pooled vector."""
+    faiss = load_faiss()
+    page_of_G = _spool(batches, dim, part / _SPOOL)
+    width = padded_width(dim)
+    index = _empty_index(faiss, kind, width, len(page_of_G))
+    if not index.is_trained:
+        index.train(_sample(part / _SPOOL, width, len(page_of_G), _TRAINED_PER_LIST * _lists(len(page_of_G))))
+    for chunk_N_W in _chunks(part / _SPOOL, width):
+        index.add(chunk_N_W)
+    (part / _SPOOL).unlink()
+    faiss.write_index(index, str(part / _INDEX))
+    return page_of_G
+
+
+def _require_fit(pooled_G_D: np.ndarray, page_of_G: np.ndarray, dim: int) -> None:
+    if pooled_G_D.shape != (len(page_of_G), dim):
+        raise ValueError(f"pooled vectors {pooled_G_D.shape} with {len(page_of_G)} page ids; give (g, {dim}) and (g,).")
+
+
 def read_candidates(folder: Path) -> tuple[Description, Any, np.ndarray]:
-    """What was written, its index memory-mapped, and the (G,) int64 page id of each pooled vector.
+    """What was written, the pooled vectors memory-mapped (`EncodedVectors` or a FAISS index), and the (G,) page id of each.
 
     Every file is hashed before it is believed, because FAISS follows the numbers in a damaged one wherever they lead; that
     reads the index once, at about a gigabyte a second.
@@ -126,11 +156,16 @@ def read_candidates(folder: Path) -> tuple[Description, Any, np.ndarray]:
         IndexProblem: the folder does not hold a candidate index of this format, or a file of it is damaged.
         MissingExtra: faiss is not installed.
     """
-    faiss = load_faiss()
     description = _description(folder)
     for fault in _faults(folder, description):
         raise IndexProblem(f"{fault}; {_FIX}")
-    return description, faiss.read_index(str(folder / _INDEX), faiss.IO_FLAG_MMAP_IFC), np.load(folder / _PAGES)
+    page_of_G = np.load(folder / _PAGES)
+    if description.kind == "scan":
+        shape = (description.vectors, CODEC.code_columns(description.dim))
+        codes = np.memmap(folder / _CODES, np.uint8, "r", shape=shape)
+        return description, EncodedVectors(codes, np.memmap(folder / _FACTORS, "<f2", "r")), page_of_G
+    faiss = load_faiss()
+    return description, faiss.read_index(str(folder / _INDEX), faiss.IO_FLAG_MMAP_IFC), page_of_G
 
 
 def verify_candidates(folder: Path) -> list[str]:
@@ -152,7 +187,7 @@ def _description(folder: Path) -> Description:
 
 
 def _faults(folder: Path, description: Description) -> Iterator[str]:
-    for name in (_INDEX, _PAGES):
+    for name in _names(description.kind):
         path = folder / name
         if not path.is_file():
             yield f"{path} is missing"
@@ -178,11 +213,9 @@ def _spool(batches: Iterable[tuple[np.ndarray, np.ndarray]], dim: int, path: Pat
     pages = [np.empty(0, dtype=np.int64)]
     with path.open("wb") as file:
         for pooled_G_D, page_of_G in batches:
-            if pooled_G_D.shape != (len(page_of_G), dim + 1):
-                found = f"pooled vectors {pooled_G_D.shape} with {len(page_of_G)} page ids"
-                raise ValueError(f"{found}; give (g, {dim + 1}) and (g,).")
+            _require_fit(pooled_G_D, page_of_G, dim)
             filled_G_W = np.zeros((len(pooled_G_D), padded_width(dim)), dtype="<f2")
-            filled_G_W[:, : dim + 1] = pooled_G_D
+            filled_G_W[:, :dim] = pooled_G_D
             file.write(filled_G_W.data)
             pages.append(np.asarray(page_of_G, dtype=np.int64))
     return np.concatenate(pages)

@@ -1,6 +1,8 @@
 """Candidate pages from pooled vectors: which few hundred pages of very many are worth scoring exactly.
 
-For each query vector FAISS finds the nearest pooled vectors of all pages; grouped by page they give a rough score
+A page's rough score is MaxSim over its pooled vectors. `scan` computes it for every page, from codes, with the kernels that
+search pages; pooled vectors are a tenth as many. The other kinds leave it to FAISS to find, for each query vector, the nearest
+pooled vectors of all pages, and grouped by page these give
 
     score(p) = sum_t  w_t · max(best of p's inner products with q_t that were found, or the lowest found for q_t)
 
@@ -16,7 +18,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -24,14 +26,25 @@ import numba
 import numpy as np
 
 from colsearcher.indexes.candidate_gpu import GpuCandidates
-from colsearcher.indexes.candidate_store import load_faiss, padded_width, read_candidates, verify_candidates, write_candidates
+from colsearcher.indexes.candidate_store import (
+    CODEC,
+    load_faiss,
+    padded_width,
+    read_candidates,
+    verify_candidates,
+    write_candidates,
+)
+from colsearcher.indexes.kernels import cpu
+from colsearcher.indexes.maxsim import PageRows, QueryBatch, Scan
 
 # Bits of a query component where codes are RaBitQ's.
 _QUERY_BITS = 8
 # What calibration tries: lists for a query vector, pooled vectors fetched for it, candidate pages.
 _PROBES = (8, 32, 128)
 _DEPTHS = (200, 1_000, 4_000)
-_PAGES = (50, 100, 200, 400, 800, 1_600, 3_200, 6_400)
+_PAGES = (50, 100, 200, 300, 400, 600, 800, 1_200, 1_600, 2_400, 3_200, 4_800, 6_400)
+# Up to here every pooled vector is read: half a second or less.
+_SCANNED_PAGES = 1_000_000
 Query = tuple[np.ndarray, np.ndarray]
 
 
@@ -40,9 +53,9 @@ class Effort:
     """How far a search looks.
 
     Attributes:
-        probes: inverted lists that are read for a query vector (`ivf`, `rabitq`), or nodes kept in view (`hnsw`); `flat` reads
-            everything.
-        depth: pooled vectors that are fetched for a query vector.
+        probes: inverted lists that are read for a query vector (`ivf`, `rabitq`), or nodes kept in view (`hnsw`); `scan` and
+            `flat` read everything.
+        depth: pooled vectors that are fetched for a query vector; `scan` fetches none.
     """
 
     probes: int
@@ -67,9 +80,10 @@ class Calibration:
 
 
 class CandidateIndex:
-    """A FAISS index over pooled vectors, open to read. Pages removed since it was built are for the caller to ignore.
+    """Pooled vectors, open to read. Pages removed since it was built are for the caller to ignore.
 
     Kinds:
+        scan: every pooled vector, in codes of 4 bits a component, without FAISS.
         flat: every pooled vector, float16.
         ivf: inverted lists, one byte a component.
         rabitq: inverted lists, 4 bits a component (Gao et al., Extended RaBitQ, SIGMOD 2025).
@@ -80,11 +94,20 @@ class CandidateIndex:
         dim: length of a pooled vector.
         pages: (P,) int64, the ids of the pages that have pooled vectors, rising.
         bytes: size of the files.
-        on_gpu: whether a GPU has a copy, which then answers what it can.
+        on_gpu: whether FAISS has a copy on a GPU, which then answers what it can.
     """
 
     def __init__(
-        self, kind: str, dim: int, index: Any, page_of_G: np.ndarray, size: int, gpu: GpuCandidates | None = None
+        self,
+        kind: str,
+        dim: int,
+        index: Any,
+        page_of_G: np.ndarray,
+        size: int,
+        *,
+        gpu: GpuCandidates | None = None,
+        scan: Scan = cpu.scan,
+        key: str = "",
     ) -> None:
         self.kind = kind
         self.dim = dim
@@ -94,6 +117,11 @@ class CandidateIndex:
         self._index = index
         self._gpu = gpu
         self.on_gpu = gpu is not None
+        self._scan = scan
+        if kind == "scan":
+            firsts_P = np.flatnonzero(np.diff(page_of_G, prepend=page_of_G[:1] - 1))
+            self._ids_P = page_of_G[firsts_P]
+            self._rows = PageRows(key, index, firsts_P, np.diff(firsts_P, append=len(page_of_G)))
 
     @classmethod
     def build(
@@ -103,40 +131,46 @@ class CandidateIndex:
         pages: int,
         *,
         folder: Path,
-        kind: Literal["auto", "flat", "ivf", "rabitq", "hnsw"] = "auto",
+        kind: Literal["auto", "scan", "flat", "ivf", "rabitq", "hnsw"] = "auto",
         device: str = "cpu",
+        scan: Scan = cpu.scan,
     ) -> Self:
         """Write an index and open it.
 
         Args:
-            batches: (g, dim + 1) float pooled vectors and their reach, as `pooling.pool_pages` gives them, and the (g,) int
-                page id of each; page ids are any int64.
+            batches: (g, dim) float pooled vectors, as `pooling.pool_pages` gives them, and the (g,) int page id of each; those
+                of a page follow one another, and page ids are any int64.
             dim: length of a pooled vector.
             pages: about how many pages there will be; what "auto" goes by.
             folder: is made; it appears when it is complete.
             kind: see the class.
             device: see `open`.
+            scan: see `open`.
 
         Raises:
             FileExistsError, MissingExtra, ValueError: see `write_candidates`.
         """
         write_candidates(batches, dim, _kind_for(pages) if kind == "auto" else kind, folder)
-        return cls.open(folder, device)
+        return cls.open(folder, device, scan)
 
     @classmethod
-    def open(cls, folder: Path, device: str = "cpu") -> Self:
+    def open(cls, folder: Path, device: str = "cpu", scan: Scan = cpu.scan) -> Self:
         """Map an index that was built.
 
         Args:
             folder: where it was built.
             device: "cpu", or anything else for a copy on the GPUs that FAISS sees, where the kind has a form there.
+            scan: what scores the pooled vectors of `scan`; see `kernels.cpu.scan`.
 
         Raises:
             IndexProblem, MissingExtra: see `read_candidates`.
         """
         description, index, page_of_G = read_candidates(folder)
-        gpu = None if device == "cpu" else GpuCandidates.of(load_faiss(), index, description.kind)
-        return cls(description.kind, description.dim, index, page_of_G, sum(description.bytes.values()), gpu)
+        gpu = None
+        if device != "cpu" and description.kind != "scan":
+            gpu = GpuCandidates.of(load_faiss(), index, description.kind)
+        size = sum(description.bytes.values())
+        return cls(description.kind, description.dim, index, page_of_G, size, gpu=gpu, scan=scan, key=str(folder))
 
     @staticmethod
     def verify(folder: Path) -> list[str]:
@@ -160,12 +194,11 @@ class CandidateIndex:
         """
         if not queries or not len(self.pages):
             return [(np.empty(0, dtype=np.int64), np.empty(0)) for _ in queries]
+        if self.kind == "scan":
+            return self._scanned(queries, pages_wanted, allowed)
         stacked = np.concatenate([vectors for vectors, _ in queries])
-        # A 1 after each query vector meets the reach after each pooled vector: their inner product is what the best of the
-        # group is expected to score.
         stacked_T_W = np.zeros((len(stacked), padded_width(self.dim)), dtype=np.float32)
         stacked_T_W[:, : self.dim] = stacked
-        stacked_T_W[:, self.dim] = 1
         allowed_P = None if allowed is None else np.isin(self.pages, allowed)
         scores_T_K, found_T_K = self._nearest(stacked_T_W, effort, allowed_P)
         numbers_T_K = np.where(found_T_K >= 0, self._number_of_G[found_T_K], np.int32(-1))
@@ -191,8 +224,8 @@ class CandidateIndex:
         """
         best, best_ms = Calibration(Effort(1, 1), 1, 0.0, False), math.inf
         most = len(self._number_of_G)
-        for probes in _PROBES[:1] if self.kind == "flat" else _PROBES:
-            for depth in sorted({min(depth, most) for depth in _DEPTHS}):
+        for probes in _PROBES[:1] if self.kind in ("scan", "flat") else _PROBES:
+            for depth in sorted({min(depth, most) for depth in _DEPTHS}) if self.kind != "scan" else [0]:
                 started = time.perf_counter()
                 found = self.candidates(queries, _PAGES[-1], Effort(probes, depth))
                 asking_ms = 1000 * (time.perf_counter() - started) / len(queries)
@@ -205,6 +238,20 @@ class CandidateIndex:
                     if tried.reached > best.reached or (tried.reached == best.reached and better):
                         best, best_ms = tried, milliseconds
         return best
+
+    def _scanned(
+        self, queries: Sequence[Query], pages_wanted: int, allowed: np.ndarray | None
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        ids_P, rows = self._ids_P, self._rows
+        if allowed is not None:
+            kept = np.flatnonzero(np.isin(ids_P, allowed))
+            ids_P, rows = ids_P[kept], replace(rows, starts_P=rows.starts_P[kept], rows_P=rows.rows_P[kept])
+        batch = QueryBatch.stack([vectors for vectors, _ in queries], [weights_T for _, weights_T in queries])
+        results = []
+        for scores_P in self._scan([rows], CODEC, batch, 0).T:
+            best = _best(ids_P, scores_P, pages_wanted)
+            results.append((ids_P[best], scores_P[best]))
+        return results
 
     def _nearest(self, vectors_T_W: np.ndarray, effort: Effort, allowed_P: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """(T, K) inner products, falling, and positions of the pooled vectors that were found, -1 where there are no more."""
@@ -230,9 +277,9 @@ class CandidateIndex:
         return self._index.search(vectors_T_W, depth, params=parameters)
 
 
-def _kind_for(pages: int) -> Literal["flat", "ivf"]:
-    """Reading every pooled vector pays for few of them only."""
-    return "flat" if pages < 2_000 else "ivf"
+def _kind_for(pages: int) -> Literal["scan", "ivf"]:
+    """Reading every pooled vector beats FAISS at 50,000 pages by two to one (dev/LOG.md, 2026-11-22), and cannot for ever."""
+    return "scan" if pages < _SCANNED_PAGES else "ivf"
 
 
 def _best(pages_F: np.ndarray, scores_F: np.ndarray, count: int) -> np.ndarray:

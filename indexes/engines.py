@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from colsearcher.indexes.codecs import Codec
 from colsearcher.indexes.errors import UserError
 from colsearcher.indexes.kernels import cpu
-from colsearcher.indexes.maxsim import PageRows, QueryBatch
+from colsearcher.indexes.maxsim import Scan
 from colsearcher.indexes.planner import memory_bytes
-
-Scan = Callable[[Sequence[PageRows], Codec, QueryBatch, int], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -24,7 +18,7 @@ class Engines:
     Attributes:
         device: "cpu" or a CUDA device.
         memory_bytes: what it holds.
-        scan: scores of stored pages, (P, Q) float64; see `kernels.cpu.scan`.
+        scan: scores of stored pages; see `kernels.cpu.scan`.
     """
 
     device: str

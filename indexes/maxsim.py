@@ -11,13 +11,13 @@ a score depends on page and query and nothing else.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 
-from colsearcher.indexes.codecs import EncodedVectors
+from colsearcher.indexes.codecs import Codec, EncodedVectors
 
 # Scores of float16 pages differ from exact arithmetic by less than this, where weights sum to 1.
 SCORE_ERROR = 5e-5
@@ -68,6 +68,10 @@ class QueryBatch:
             np.concatenate(weights).astype(np.float64, copy=False),
             np.cumsum([0, *lengths], dtype=np.int64),
         )
+
+
+# (segments, codec, queries, block_rows) to (pages of all segments in order, Q) float64 scores; `kernels.cpu.scan` is one.
+Scan = Callable[[Sequence[PageRows], Codec, QueryBatch, int], np.ndarray]
 
 
 def passage_maxima(vectors_N_D: np.ndarray, query_T_D: np.ndarray, block_rows: int = 0) -> np.ndarray:

@@ -175,7 +175,7 @@ class PageIndex:
         if not 0 < recall <= 1:
             raise UserError(f"A recall of {recall:g} is not possible; ask for more than 0 and at most 1.")
         self.require_pages()
-        search = self._page_search()
+        search = self._page_search(tuned=False)  # what is there may be damaged, and this is what mends it
         sampled = [(query.vectors, self.query_weights(query)) for query in queries] or audit.sample_queries(search, 64)
         tuning = audit.audit(search, self.folder, sampled, recall, pooled_pages=pooled_pages, tell=tell)
         with catalog.transaction(self._db):
@@ -359,11 +359,11 @@ class PageIndex:
             self._view = PageView.load(self._db, self.folder / "segments", version, self._view)
         return self._view
 
-    def _page_search(self) -> PageSearch:
-        tuning = self._tuning()
+    def _page_search(self, *, tuned: bool = True) -> PageSearch:
+        tuning = self._tuning() if tuned else None
         if tuning and tuning.pooled and (self._candidates is None or self._candidates[0] != tuning.pooled.folder):
-            folder = tuning.pooled.folder
-            self._candidates = (folder, CandidateIndex.open(self.folder / folder, self._engines.device))
+            folder, engines = tuning.pooled.folder, self._engines
+            self._candidates = (folder, CandidateIndex.open(self.folder / folder, engines.device, engines.scan))
         candidates = self._candidates[1] if self._candidates and tuning and tuning.pooled else None
         return PageSearch(
             self._db,

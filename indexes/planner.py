@@ -25,7 +25,7 @@ Engine = Literal["exact", "codes", "pooled"]
 # Nobody notices less than this, so nothing is approximated for it.
 QUICK_MS = 20.0
 # Nanoseconds that two cores with matrix tiles need for a vector of 128 components, by bits; see dev/LOG.md, 2026-11-22.
-_SCAN_NS = {16: 40.0, 8: 16.0, 4: 12.0, 2: 10.0, 1: 10.0}
+_SCAN_NS = {16: 36.0, 8: 14.0, 4: 9.0, 2: 8.0, 1: 8.0}
 _DEVICE_BYTES_PER_MS = 2e9
 _DISK_BYTES_PER_MS = 1e6
 # Pages scored again from their float16 vectors, by the bits of the codes: enough for a recall@10 of 0.99 on real pages

@@ -7,8 +7,9 @@ A pooled vector is the mean, brought to length 1, of the page's vectors in one g
 
 The best of n vectors matches a query better than their mean does. If they scatter evenly around it in D directions, then by
 about sqrt(2 ln n · (1 - r²) / D), where r is the length of their mean (the expected maximum of n normal values; Cramér 1946).
-A measured share of that is kept as the group's `reach`, to be added to its inner products: without it pages of few vectors,
-whose groups are small, are found in place of pages of many.
+A measured share of that is kept as the group's `reach`: without it pages of few vectors, whose groups are small, are found in
+place of pages of many. What matches well has an inner product near a half, so lengthening the pooled vector by twice its reach
+adds the reach where it counts.
 """
 
 from __future__ import annotations
@@ -110,13 +111,13 @@ def pool_pages(
     The rows of one page at a time are widened to float32, so `vectors_N_D` may be a memory-mapped file of float16.
 
     Returns:
-        (G, D + 1) float32, each pooled vector and after it its reach: what `CandidateIndex.build` takes; and (G,) int64, the
-        number i of the page of each. A page without rows has none.
+        (G, D) float32, each pooled vector, longer than 1 by twice its reach: what `CandidateIndex.build` takes; and (G,) int64,
+        the number i of the page of each. A page without rows has none.
     """
-    parts, counts = [np.empty((0, vectors_N_D.shape[1] + 1), dtype=np.float32)], []
+    parts, counts = [np.empty((0, vectors_N_D.shape[1]), dtype=np.float32)], []
     for start, rows in zip(starts_P.tolist(), rows_P.tolist(), strict=True):
         pooled = pool(vectors_N_D[start : start + rows], groups_of(rows), method=method)
-        parts.append(np.column_stack([pooled.vectors, pooled.reach]))
+        parts.append(pooled.vectors * (1 + 2 * pooled.reach[:, None]))
         counts.append(len(pooled.vectors))
     return np.concatenate(parts), np.repeat(np.arange(len(counts)), counts)
 

@@ -13,6 +13,7 @@ Nothing else changes, for a page's score is then that of its codes plus that of 
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import struct
 import uuid
@@ -204,7 +205,9 @@ class Segment:
                 f"{path.name} holds {path.stat().st_size:,} bytes where {offsets[-1]:,} were written; "
                 "the index is damaged: run `colsearcher index verify`, remove the documents that it names and add them again."
             )
-        file_bytes = np.asarray(np.memmap(path, dtype="u1", mode="r"))
+        mapped = np.memmap(path, dtype="u1", mode="r")
+        self._mapping: mmap.mmap = mapped._mmap  # type: ignore[attr-defined]
+        file_bytes = np.asarray(mapped)
         codes, factors, self._centres, self._first_rows, self._boxes, self._special, originals = (
             file_bytes[at : at + int(np.prod(shape)) * np.dtype(kind).itemsize].view(kind).reshape(shape)
             for at, (kind, shape) in zip(offsets, shapes, strict=False)
@@ -215,6 +218,11 @@ class Segment:
             self.originals = self.encoded
         elif keeps_originals:
             self.originals = EncodedVectors(originals, factors[:0])
+
+    def let_go(self) -> None:
+        """Count no longer as memory of this process what was read of the file; it is read again where it is needed."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._mapping.madvise(mmap.MADV_DONTNEED)
 
     def page(self, start: int, rows: int) -> PageEmbedding:
         """The embedding stored at rows start … start + rows: the originals, or what the codes stand for."""

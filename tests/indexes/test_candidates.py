@@ -15,9 +15,9 @@ DIM, PAGES, GROUPS = 24, 200, 6
 
 @pytest.fixture(scope="module")
 def pooled():
-    """Pooled vectors with their reach, the page id of each, and queries."""
+    """Pooled vectors, the page id of each, and queries."""
     rng = np.random.default_rng(0)
-    vectors = np.column_stack([unit(rng, PAGES * GROUPS, DIM), rng.uniform(0, 0.1, PAGES * GROUPS)]).astype(np.float32)
+    vectors = unit(rng, PAGES * GROUPS, DIM) * rng.uniform(1, 1.2, (PAGES * GROUPS, 1)).astype(np.float32)
     ids = np.repeat(rng.permutation(10 * PAGES)[:PAGES], GROUPS)
     queries = [(unit(rng, t, DIM), rng.uniform(0.1, 1, t)) for t in (1, 5, 9)]
     return vectors, ids, queries
@@ -34,7 +34,7 @@ def by_hand(pooled, query, depth, allowed=None):
     vectors, ids, _ = pooled
     kept = np.isin(ids, allowed) if allowed is not None else np.ones(len(ids), bool)
     halves = vectors[kept].astype(np.float16).astype(np.float32)
-    similarities = query[0] @ halves[:, :DIM].T + halves[:, DIM]
+    similarities = query[0] @ halves.T
     found = [np.argsort(-row, kind="stable")[:depth] for row in similarities]
     scores = {}
     for page in {int(ids[kept][g]) for own in found for g in own}:
@@ -62,7 +62,7 @@ def test_reading_everything_gives_the_definition(pooled, tmp_path, depth):
             assert score == pytest.approx(expected[page], abs=2e-3)
 
 
-@pytest.mark.parametrize("kind", ["ivf", "rabitq", "hnsw"])
+@pytest.mark.parametrize("kind", ["scan", "ivf", "rabitq", "hnsw"])
 def test_the_other_kinds_find_what_reading_everything_finds(pooled, tmp_path, kind):
     exact = build(pooled, tmp_path / "flat", kind="flat").candidates(pooled[2], 10, Effort(1, 400))
     near = build(pooled, tmp_path / kind, kind=kind).candidates(pooled[2], 40, Effort(1000, 400))
@@ -70,7 +70,7 @@ def test_the_other_kinds_find_what_reading_everything_finds(pooled, tmp_path, ki
         assert np.isin(wanted, ids).mean() >= 0.8
 
 
-@pytest.mark.parametrize("kind", ["flat", "ivf"])
+@pytest.mark.parametrize("kind", ["scan", "flat", "ivf"])
 def test_a_filter_leaves_only_what_it_allows(pooled, tmp_path, kind):
     index = build(pooled, tmp_path / kind, kind=kind)
     some = np.unique(pooled[1])[::17]
@@ -81,6 +81,17 @@ def test_a_filter_leaves_only_what_it_allows(pooled, tmp_path, kind):
     everything = index.candidates(pooled[2], 30, Effort(8, 200), allowed=np.unique(pooled[1]))
     for (a, _), (b, _) in zip(everything, index.candidates(pooled[2], 30, Effort(8, 200)), strict=True):
         assert a.tolist() == b.tolist()
+
+
+def test_a_scan_is_maxsim_over_what_its_codes_stand_for(pooled, tmp_path):
+    vectors, ids, queries = pooled
+    index = build(pooled, tmp_path / "scan", kind="scan")
+    read_back = candidate_store.CODEC.decode(candidate_store.CODEC.encode(vectors), DIM)
+    for (query, weights), (found, scores) in zip(queries, index.candidates(queries, 50, Effort(0, 0)), strict=True):
+        expected = {page: float((read_back[ids == page] @ query.T).max(0) @ weights) for page in np.unique(ids)}
+        assert sorted(expected.values(), reverse=True)[:50] == pytest.approx(scores.tolist(), abs=6e-3)
+        for page, score in zip(found, scores, strict=True):
+            assert score == pytest.approx(expected[page], abs=6e-3)
 
 
 def test_calibration_takes_the_least_time_that_reaches_the_recall(pooled, tmp_path):
@@ -95,8 +106,9 @@ def test_calibration_takes_the_least_time_that_reaches_the_recall(pooled, tmp_pa
     assert impossible.recall == 0
 
 
-def test_opened_again_it_answers_the_same_and_damage_is_named(pooled, tmp_path):
-    made = build(pooled, tmp_path / "ivf", kind="ivf")
+@pytest.mark.parametrize("kind", ["scan", "ivf"])
+def test_opened_again_it_answers_the_same_and_damage_is_named(pooled, tmp_path, kind):
+    made = build(pooled, tmp_path / "ivf", kind=kind)
     again = CandidateIndex.open(tmp_path / "ivf")
     for (a, x), (b, y) in zip(
         made.candidates(pooled[2], 20, Effort(4, 100)), again.candidates(pooled[2], 20, Effort(4, 100)), strict=True
@@ -116,7 +128,7 @@ def test_opened_again_it_answers_the_same_and_damage_is_named(pooled, tmp_path):
 
 def test_what_does_not_fit_together_is_refused(pooled, tmp_path):
     with pytest.raises(ValueError, match="page ids"):
-        CandidateIndex.build([(np.zeros((3, DIM)), np.zeros(3))], DIM, 3, folder=tmp_path / "a")
+        CandidateIndex.build([(np.zeros((3, DIM + 1)), np.zeros(3))], DIM, 3, folder=tmp_path / "a")
     build(pooled, tmp_path / "b", kind="flat")
     with pytest.raises(FileExistsError):
         build(pooled, tmp_path / "b", kind="flat")
@@ -155,7 +167,7 @@ def test_a_copy_on_cards_answers_what_it_can_and_the_same(pooled, tmp_path, kind
     index = build(pooled, tmp_path / kind, kind=kind)
     cards = Cards()
     made = GpuCandidates.of(cards, index._index, kind)
-    on_cards = CandidateIndex(kind, DIM, index._index, pooled[1], index.bytes, made)
+    on_cards = CandidateIndex(kind, DIM, index._index, pooled[1], index.bytes, gpu=made)
     assert cards.copies == [{"flat": "IndexFlatIP", "ivf": "IndexIVFScalarQuantizer"}[kind]]
     assert on_cards.on_gpu
     some = np.unique(pooled[1])[::3]
