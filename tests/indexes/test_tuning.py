@@ -138,6 +138,10 @@ def test_damaged_candidates_are_named(index, pooled):
     path.write_bytes(data[: len(data) // 2])
     with PageIndex.open(index.folder) as again, pytest.raises(IndexProblem, match="tune"):
         again.search([query()], 3)
+    index.tune(recall=0.95, pooled_pages=100)  # what the message says
+    assert not folder.exists()
+    assert len(ranked(index)) == 10
+    assert index.verify() == []
 
 
 def test_an_impossible_recall_and_an_empty_index_are_refused(index, tmp_path):

@@ -1,4 +1,4 @@
-"""This project's `PageIndex`, as a user has it: pages added in batches, `search` called for its hits."""
+"""This project's `PageIndex`, as a user has it: pages added in batches, tuned, `search` called for its hits."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from colsearcher.indexes.records import DocumentRecord, PageEmbedding, PageRecor
 DIM, BATCH_PAGES = 128, 256
 DOCUMENT_PAGES = 1_024
 _BOX_BYTES = 9
-# From here on the index is tuned, on queries of its own making, as part of its build.
-TUNED_PAGES = 10_000
 
 
 class Engine:
@@ -40,8 +38,7 @@ class Engine:
                     [_document(number, pages) for number in sorted(documents)],
                     [_page(first + i, vectors) for i, vectors in enumerate(embeddings)],
                 )
-            if pages >= TUNED_PAGES:
-                made.tune()
+            made.tune()
         self.open(index)
 
     def open(self, index: Path) -> None:
