@@ -1,7 +1,7 @@
 """`index tune`: how much of the exact top ten each engine finds on sampled queries, and how long it takes here.
 
 What comes out is the cheapest setting that reaches the recall: how many pages to score again after the codes, and for a large
-index FAISS candidates and how far to look into them.
+index pooled candidates and how far to look into them.
 """
 
 from __future__ import annotations

@@ -166,7 +166,7 @@ class PageIndex:
         Args:
             queries: what the index is asked; where there are none, 64 are made of its pages.
             recall: the share of the exact top ten that has to be found, above 0 and at most 1.
-            pooled_pages: make FAISS candidates from so many pages on.
+            pooled_pages: make candidates from so many pages on.
             tell: takes one line on each step.
 
         Raises:

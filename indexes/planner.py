@@ -3,7 +3,7 @@
 * `exact`: every page that passes the filter is scored from its float16 vectors.
 * `codes`: every page is scored from its codes, and the best `depth` pages again from their float16 vectors, where those are
   kept.
-* `pooled`: FAISS finds the nearest pooled vectors (`candidates`); their pages, the pages that are newer than the candidates,
+* `pooled`: pooled vectors say which pages are worth it (`candidates`); these, the pages that are newer than the candidates,
   and those that the words find are scored as with `codes`.
 
 The cheapest engine that reaches the recall is taken, by the times that `tuning` measured on this index, or else by those of

@@ -133,7 +133,7 @@ class Info:
 @dataclass(frozen=True)
 class Tune:
     """Measure how much of the exact top ten each engine finds on this index, and keep the cheapest setting that finds
-    enough. A large index gets FAISS candidates on the way. Run it again after adding many pages."""
+    enough. An index of 2,000 pages or more gets pooled candidates on the way. Run it again after adding many pages."""
 
     index: Path = option("the index folder", metavar="DIR")
     recall: float = option("the share of the exact top ten that has to be found", default=0.99)
