@@ -81,12 +81,17 @@ def _read_factors(factors: int, rows: int, narrow: int, wide: int) -> None:
 
 
 @_compiled
+def _blocks(rows: int, block_rows: int) -> int:
+    """How many blocks a page of so many rows has."""
+    return (rows + block_rows - 1) // block_rows if block_rows else 1
+
+
+@_compiled
 def _empty_blocks(rows_P: np.ndarray, block_rows: int, columns: int) -> np.ndarray:
     """Room for the maxima of every block of the longest page."""
     most = 1
-    if block_rows:
-        for rows in rows_P:
-            most = max(most, (rows + block_rows - 1) // block_rows)
+    for rows in rows_P:
+        most = max(most, _blocks(rows, block_rows))
     return np.empty((most, columns), dtype=np.float32)
 
 
@@ -139,7 +144,7 @@ def score_any(
     best_B_T = _empty_blocks(rows_P, block_rows, groups * lanes)
     query_at, initial_at, best_at = query_G_D_L.ctypes.data, initial_T.ctypes.data, best_B_T.ctypes.data
     for page in range(len(rows_P)):
-        best_B_T[:] = -np.inf
+        best_B_T[: _blocks(rows_P[page], block_rows)] = -np.inf
         first = 0
         while first < rows_P[page]:
             block, rows = _next_group(first, rows_P[page], block_rows)
@@ -207,7 +212,7 @@ def score_tiles_codes(
     query_at, initial_at, best_at = query_G_K_R_C.ctypes.data, initial_T.ctypes.data, best_B_T.ctypes.data
     load_tile_config(config.ctypes.data)
     for page in range(len(rows_P)):
-        best_B_T[:] = -np.inf
+        best_B_T[: _blocks(rows_P[page], block_rows)] = -np.inf
         first = 0
         while first < rows_P[page]:
             block, rows = _next_group(first, rows_P[page], block_rows)
@@ -287,7 +292,7 @@ def score_tiles_halves(
     low_query = groups * depth_tiles * 1024
     load_tile_config(config.ctypes.data)
     for page in range(len(rows_P)):
-        best_B_T[:] = -np.inf
+        best_B_T[: _blocks(rows_P[page], block_rows)] = -np.inf
         first = 0
         while first < rows_P[page]:
             block, rows = _next_group(first, rows_P[page], block_rows)
