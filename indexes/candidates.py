@@ -28,6 +28,7 @@ import numpy as np
 from colsearcher.indexes.candidate_gpu import GpuCandidates
 from colsearcher.indexes.candidate_store import (
     CODEC,
+    Kind,
     load_faiss,
     padded_width,
     read_candidates,
@@ -131,7 +132,7 @@ class CandidateIndex:
         pages: int,
         *,
         folder: Path,
-        kind: Literal["auto", "scan", "flat", "ivf", "rabitq", "hnsw"] = "auto",
+        kind: Kind | Literal["auto"] = "auto",
         device: str = "cpu",
         scan: Scan = cpu.scan,
     ) -> Self:
