@@ -28,7 +28,7 @@ import numpy as np
 from colsearcher.indexes.candidate_store import Kind
 from colsearcher.indexes.candidates import CandidateIndex, Effort
 from colsearcher.indexes.codecs import CODECS, Codec, EncodedVectors
-from colsearcher.indexes.kernels import gpu
+from colsearcher.indexes.kernels import gpu, gpu_plan
 from colsearcher.indexes.maxsim import PageRows, QueryBatch
 
 DIM, ROWS, QUERY_ROWS, TOP = 128, 1_030, 32, 10
@@ -129,7 +129,7 @@ def every_launch_agrees(codec: Codec, pages: PageRows, queries: QueryBatch, bloc
     tiles = triton_scan.tile_queries(queries, codec, device)
     found = []
     for launch in triton_scan.launches(tiles.tiling, device):
-        plan = gpu.plan_pages(pages.starts_P, pages.rows_P, block_rows, launch.rows, device)
+        plan = gpu_plan.plan_pages(pages.starts_P, pages.rows_P, block_rows, launch.rows, device)
         found.append(triton_scan.score_pages(codes, factors, plan, tiles, launch))
     return all(torch.equal(found[0], other) for other in found)
 
@@ -190,7 +190,7 @@ def resident(codec: Codec, copied: float) -> Iterator[Row]:
         scanner.top([pages], codec, queries, TOP, block_rows)
         tiles = triton_scan.tile_queries(queries, codec, torch.device("cuda"))
         launch = scanner.launches.get((tiles.tiling, block_rows), triton_scan.launches(tiles.tiling, torch.device("cuda"))[0])
-        plan = gpu.plan_pages(starts, pages.rows_P, block_rows, launch.rows, torch.device("cuda"))
+        plan = gpu_plan.plan_pages(starts, pages.rows_P, block_rows, launch.rows, torch.device("cuda"))
         ms = milliseconds(functools.partial(triton_scan.score_pages, codes, factors, plan, tiles, launch))
         gb_per_s = n * row_bytes / ms / 1e6
         yield {

@@ -21,18 +21,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from colsearcher.indexes.codecs import Codec, EncodedVectors
+from colsearcher.indexes.kernels.gpu_plan import plan_pages, runs_within, spans_of
 from colsearcher.indexes.maxsim import PageRows, QueryBatch
 
 if TYPE_CHECKING:
     import torch
 
-    from colsearcher.indexes.kernels.triton_scan import Launch, Plan, QueryTiles, Tiling, WorkList
+    from colsearcher.indexes.kernels.triton_scan import Launch, Plan, QueryTiles, Tiling
 
-# The longest span, and how many tiles a program takes at most.
-SPAN_ROWS = 2_048
-_RUN_TILES = 64
-# Spans up to these lengths share tiles.
-_LANE_ROWS = (16, 32)
 # Share of the free memory that pages may take; bytes of a buffer that others pass through, and of the spans' maxima.
 _BUDGET_SHARE = 0.75
 _CHUNK_BYTES = 64 << 20
@@ -52,76 +48,6 @@ def available() -> bool:
     import torch
 
     return torch.cuda.is_available() and torch.version.hip is None and torch.cuda.get_device_capability() >= (8, 0)
-
-
-def spans_of(rows_P: np.ndarray, block_rows: int) -> np.ndarray:
-    """(P,) int64: into how many spans pages are cut.
-
-    >>> spans_of(np.array([1, 32, 33, 4_000]), 32).tolist(), spans_of(np.array([1, 32, 33, 4_000]), 0).tolist()
-    ([1, 1, 2, 125], [1, 1, 1, 2])
-    """
-    return -(-rows_P.astype(np.int64) // (block_rows or SPAN_ROWS))
-
-
-def plan_pages(starts_P: np.ndarray, rows_P: np.ndarray, block_rows: int, rows: int, device: torch.device) -> Plan:
-    """Cut pages, which lie anywhere among fewer than 2³¹ rows, into work in tiles of `rows` rows."""
-    import torch
-
-    from colsearcher.indexes.kernels.triton_scan import Plan
-
-    total, unit = int(spans_of(rows_P, block_rows).sum()), block_rows or SPAN_ROWS
-    starts = torch.from_numpy(starts_P.astype(np.int64)).to(device)
-    stops = starts + torch.from_numpy(rows_P.astype(np.int64)).to(device)
-    firsts = _offsets((stops - starts + unit - 1) // unit)
-    page_S = torch.repeat_interleave(torch.arange(len(starts), device=device), firsts.diff(), output_size=total)
-    span_S = torch.arange(total, device=device)
-    start_S = starts[page_S] + (span_S - firsts[page_S]) * unit
-    last_S = torch.minimum(start_S + unit, stops[page_S]) - 1
-    work, shorter = [], 0
-    for lane_rows in (*(short for short in _LANE_ROWS if short < rows), rows):
-        length_S = last_S - start_S + 1
-        chosen = span_S[(length_S > shorter) & ((length_S <= lane_rows) | (lane_rows == rows))]
-        shorter = lane_rows
-        if len(chosen):
-            work.append(_work_list(chosen, start_S[chosen], last_S[chosen], lane_rows, rows))
-    return Plan(firsts.to(torch.int32), total, bool(block_rows), rows, tuple(work))
-
-
-def _work_list(span_S: torch.Tensor, start_S: torch.Tensor, last_S: torch.Tensor, lane_rows: int, rows: int) -> WorkList:
-    """Spans that share tiles, or, where a lane is a tile, walk through their own."""
-    import torch
-
-    from colsearcher.indexes.kernels.triton_scan import WorkList
-
-    pad, device = torch.nn.functional.pad, span_S.device
-    lanes = rows // lane_rows
-    # Where the entries of each span begin; a span that shares has one.
-    firsts = _offsets((last_S - start_S) // lane_rows + 1)
-    entries = int(firsts[-1])
-    tiles = -(-entries // lanes)
-    owner = torch.repeat_interleave(torch.arange(len(span_S), device=device), firsts.diff(), output_size=entries)
-    start = start_S[owner] + (torch.arange(entries, device=device) - firsts[owner]) * lane_rows
-    run = _RUN_TILES
-    if device.type == "cuda":
-        # Few pages are spread over all processors, several programs on each.
-        run = min(max(tiles // (8 * torch.cuda.get_device_properties(device).multi_processor_count), 1), run)
-    # A program starts with the first span that starts in its run of tiles.
-    programs = firsts[torch.searchsorted(firsts, torch.arange(0, tiles, run, device=device) * lanes)] // lanes
-    missing = (0, (tiles + 1) * lanes - entries)
-    return WorkList(
-        lane_rows,
-        pad(start.to(torch.int32), missing),
-        pad(last_S[owner].to(torch.int32), missing),
-        pad(span_S[owner].to(torch.int32), missing, value=-1),
-        pad(programs.to(torch.int32), (0, 1), value=tiles),
-    )
-
-
-def _offsets(counts: torch.Tensor) -> torch.Tensor:
-    """0 and the running totals."""
-    import torch
-
-    return torch.nn.functional.pad(counts.cumsum(0), (1, 0))
 
 
 def best_keys(scores_P_Q: torch.Tensor, positions_P: torch.Tensor, k: int) -> torch.Tensor:
@@ -244,19 +170,6 @@ def _row_bytes(encoded: EncodedVectors) -> int:
     return encoded.codes[:1].nbytes + encoded.factors[:1].nbytes
 
 
-def _pieces(sizes: np.ndarray, limit: int) -> list[slice]:
-    """Runs of items whose sizes sum to at most `limit`, or of a single larger one.
-
-    >>> _pieces(np.array([3, 3, 9, 2, 2, 2]), 6)
-    [slice(0, 2, None), slice(2, 3, None), slice(3, 6, None)]
-    """
-    ends, cuts = np.cumsum(sizes), [0]
-    while cuts[-1] < len(sizes):
-        before = int(ends[cuts[-1]]) - int(sizes[cuts[-1]])
-        cuts.append(max(int(np.searchsorted(ends, before + limit, side="right")), cuts[-1] + 1))
-    return [slice(*pair) for pair in itertools.pairwise(cuts)]
-
-
 class DeviceScanner:
     """Scores pages on one device. One search at a time.
 
@@ -339,7 +252,7 @@ class DeviceScanner:
                 yield from plans
                 return
         made = []
-        for piece in _pieces(spans_of(part.rows_P, block_rows), spans):
+        for piece in runs_within(spans_of(part.rows_P, block_rows), spans):
             made.append((piece, plan_pages(part.starts_P[piece], part.rows_P[piece], block_rows, rows, self._device)))
             yield made[-1]
         if home:
@@ -438,7 +351,7 @@ class DeviceScanner:
         # A run of rows ends where the next page lies elsewhere.
         breaks = (np.diff(source_P) != 0) | (starts_P[1:] != (starts_P + rows_P)[:-1])
         most = max(_CHUNK_BYTES // _row_bytes(sources[0]), int(rows_P.max()))
-        pieces = _pieces(rows_P, most)
+        pieces = runs_within(rows_P, most)
         stream = torch.cuda.Stream() if self._device.type == "cuda" else None
         if stream:
             stream.wait_stream(torch.cuda.current_stream())

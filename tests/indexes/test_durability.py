@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from fake_pages import MANIFEST, document, page, query
 
+from colsearcher.indexes.codecs import CODECS
 from colsearcher.indexes.errors import IndexProblem
 from colsearcher.indexes.page_index import PageIndex
 from colsearcher.indexes.records import PageEmbedding
+from colsearcher.indexes.segment import Segment, Storage, encode_rows, write_segment
 
 HERE = Path(__file__).parent
 LIMIT = 320 << 20
@@ -29,6 +31,27 @@ def test_fifty_kills_lose_nothing_that_was_committed(tmp_path):
     assert report["kills"] == 50
     assert report["documents"] > 0
     assert report["killed_in"]["add"] and report["killed_in"]["compact"], report
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="the system does not show what is resident of a mapping")
+def test_a_segment_that_was_let_go_no_longer_counts_as_memory_and_reads_as_before(tmp_path):
+    storage = Storage(64, CODECS["int8"], originals=True)
+    vectors = np.random.default_rng(0).standard_normal((40_000, 64)).astype(np.float32)
+    embedding = PageEmbedding(vectors, np.zeros((40_000, 4), np.float32), np.zeros(40_000, bool))
+    written = write_segment(tmp_path, [encode_rows([embedding], storage)], storage)
+    segment = Segment(tmp_path / written.file)
+    before = segment.vectors(slice(0, 40_000)).copy()
+    assert resident_kib(segment.path) > 5_000
+    segment.let_go()
+    assert resident_kib(segment.path) < 100
+    np.testing.assert_array_equal(segment.vectors(slice(0, 40_000)), before)
+
+
+def resident_kib(path):
+    lines = iter(Path("/proc/self/smaps").read_text().splitlines())
+    return sum(
+        next(int(line.split()[1]) for line in lines if line.startswith("Rss:")) for at in lines if at.endswith(path.name)
+    )
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 from page_oracle import naive_score, unit
 
 from colsearcher.indexes.codecs import CODECS, EncodedVectors
-from colsearcher.indexes.kernels import gpu
+from colsearcher.indexes.kernels import gpu, gpu_plan
 from colsearcher.indexes.maxsim import PageRows, QueryBatch
 from colsearcher.indexes.rotation import rotate
 
@@ -40,7 +40,7 @@ def test_importing_the_module_imports_neither_torch_nor_triton():
 def test_doctests():
     from colsearcher.indexes.kernels import triton_scan
 
-    assert doctest.testmod(gpu).failed == doctest.testmod(triton_scan).failed == 0
+    assert [doctest.testmod(module).failed for module in (gpu, gpu_plan, triton_scan)] == [0, 0, 0]
 
 
 def compiled_for_hopper(kernel, pointers, numbers, constants, **options):
@@ -184,8 +184,8 @@ def case_a_score_has_the_same_bits_whatever_is_scored_beside_it(name):
 
 
 def case_long_pages_and_many_programs(monkeypatch):
-    monkeypatch.setattr(gpu, "SPAN_ROWS", 150)
-    monkeypatch.setattr(gpu, "_RUN_TILES", 2)
+    monkeypatch.setattr(gpu_plan, "SPAN_ROWS", 150)
+    monkeypatch.setattr(gpu_plan, "_RUN_TILES", 2)
     rng, dim = np.random.default_rng(2), 16
     # One row more than whole tiles, and than a span.
     lengths = np.array([129, 10, 301, 12, 151, 9])
