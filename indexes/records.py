@@ -11,18 +11,39 @@ from colsearcher.indexes.address import Address
 
 
 @dataclass(frozen=True)
+class Places:
+    """Where on a page its vectors are from.
+
+    Attributes:
+        boxes: (m, 4) float32, patches or words in the order in which the page was read, in fractions of the page.
+        owner: (m,) int, the row of the vector that stands for each of them.
+    """
+
+    boxes: np.ndarray
+    owner: np.ndarray
+
+    def __post_init__(self) -> None:
+        m = len(self.owner)
+        if self.boxes.shape != (m, 4) or self.owner.shape != (m,):
+            raise ValueError(f"boxes {self.boxes.shape} and owner {self.owner.shape} do not describe the same places.")
+
+
+@dataclass(frozen=True)
 class PageEmbedding:
     """The vectors of one page.
 
     Attributes:
         vectors: (n, dim) float, L2-normalised rows, padding removed; n may be 0 for a page without content.
-        boxes: (n, 4) float32, the patch or word that each vector stands for, x0, y0, x1, y1 in fractions of the page.
+        boxes: (n, 4) float32, the patch or word that each vector stands for, x0, y0, x1, y1 in fractions of the page; of a
+            pooled vector the box around all of them.
         special: (n,) bool, True for vectors of special tokens (no place on the page: their box is the whole page).
+        places: of a pooled page the patches or words that its vectors stand for, None where each has its own.
     """
 
     vectors: np.ndarray
     boxes: np.ndarray
     special: np.ndarray
+    places: Places | None = None
 
     def __post_init__(self) -> None:
         n = len(self.vectors)
@@ -31,6 +52,24 @@ class PageEmbedding:
                 f"vectors {self.vectors.shape}, boxes {self.boxes.shape} and special {self.special.shape} do not "
                 "describe the same vectors; give (n, dim), (n, 4) and (n,)."
             )
+        if (
+            self.places is not None
+            and len(self.places.owner)
+            and not 0 <= self.places.owner.min() <= self.places.owner.max() < n
+        ):
+            raise ValueError(f"places are owned by rows up to {self.places.owner.max()} of {n}.")
+
+    def standing(self) -> Places:
+        """Every patch or word of the page, in the order in which it was read, with the vector that stands for it.
+
+        >>> page = PageEmbedding(np.eye(3), np.tile([0, 0, 1, 1], (3, 1)), np.array([True, False, False]))
+        >>> page.standing().owner.tolist()
+        [1, 2]
+        """
+        if self.places is not None:
+            return self.places
+        owner = np.flatnonzero(~self.special)
+        return Places(self.boxes[owner], owner)
 
 
 @dataclass(frozen=True)

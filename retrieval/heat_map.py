@@ -32,11 +32,13 @@ class Evidence:
 def relevance(page: PageEmbedding, query: QueryEmbedding) -> np.ndarray:
     """(n,) float32 in [0, 1]: the place's weighted best similarity, from the page's median (0) to its best place (1).
 
-    Special tokens, which stand nowhere, get 0.
+    Special tokens, which stand nowhere, get 0. Of a pooled page (m,): each of its `places` has what its vector has.
     """
     similarities_N_T = page.vectors.astype(np.float32) @ query.vectors.T
     values = (similarities_N_T * _shown_weights(query)).max(1)
     values = np.where(page.special, -np.inf, values)
+    if page.places is not None:
+        values = values[page.places.owner]
     seen = values[np.isfinite(values)]
     if not len(seen):
         return np.zeros(len(values), dtype=np.float32)
@@ -48,17 +50,17 @@ def relevance(page: PageEmbedding, query: QueryEmbedding) -> np.ndarray:
 
 def evidence(address: Address, page: PageEmbedding, query: QueryEmbedding, count: int = 5) -> list[Evidence]:
     """The best place of each query vector that has a word, the best matches first, at most `count` different places."""
-    placed = np.flatnonzero(~page.special)
-    if not len(placed):
+    places = page.standing()
+    if not len(places.owner):
         return []
-    similarities_T_N = query.vectors @ page.vectors[placed].astype(np.float32).T
+    similarities_T_N = query.vectors @ page.vectors[places.owner].astype(np.float32).T
     best_T = similarities_T_N.argmax(1)
     found: dict[tuple[float, ...], Evidence] = {}
     weights = _shown_weights(query)
     for t in np.argsort(-similarities_T_N.max(1) * weights, kind="stable"):
         if weights[t] <= 0 or weights[t] < weights.max():
             continue  # a function word has a place only where the query is made of nothing else
-        box = tuple(round(float(v), 4) for v in page.boxes[placed[best_T[t]]])
+        box = tuple(round(float(v), 4) for v in places.boxes[best_T[t]])
         place = Address(address.document, address.page, box)  # type: ignore[arg-type]
         found.setdefault(box, Evidence(place, query.words[t], float(similarities_T_N[t, best_T[t]])))
     return list(found.values())[:count]
@@ -82,7 +84,8 @@ def draw_heat_map(image: Image.Image, page: PageEmbedding, query: QueryEmbedding
     scale = min(1.0, 800 / max(image.size))
     grid = np.zeros((max(1, round(image.height * scale)), max(1, round(image.width * scale))), dtype=np.float32)
     values = relevance(page, query)
-    for value, (x0, y0, x1, y1) in zip(values, page.boxes, strict=True):
+    boxes = page.boxes if page.places is None else page.places.boxes
+    for value, (x0, y0, x1, y1) in zip(values, boxes, strict=True):
         if value > 0:
             rows = slice(int(y0 * grid.shape[0]), max(int(np.ceil(y1 * grid.shape[0])), int(y0 * grid.shape[0]) + 1))
             columns = slice(int(x0 * grid.shape[1]), max(int(np.ceil(x1 * grid.shape[1])), int(x0 * grid.shape[1]) + 1))

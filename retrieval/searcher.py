@@ -95,8 +95,10 @@ class Searcher:
 
     def _region(self, query: QueryEmbedding, weights: np.ndarray, place: Address) -> Region:
         embedding = self.index.embedding(place.document, place.page)
-        rows = best_passage(embedding.vectors, query.vectors, weights, self.index.manifest.block_rows)
-        boxes = embedding.boxes[rows][~embedding.special[rows]]
+        places = embedding.standing()
+        # The order of reading outlives pooling in the places, so a page that is scored as a whole still has passages.
+        rows = best_passage(embedding.vectors[places.owner], query.vectors, weights, self.embedder.block_rows)
+        boxes = places.boxes[rows]
         page = self.index.page(place.document, place.page)
         inside = {box.tobytes() for box in boxes}
         words = [word for word, box in zip(page.text.split(), page.word_boxes, strict=True) if box.tobytes() in inside]
