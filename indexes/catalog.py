@@ -29,7 +29,9 @@ CREATE TABLE page (
     width REAL NOT NULL, height REAL NOT NULL,
     word_source TEXT NOT NULL, ocr_reason TEXT, blank INTEGER NOT NULL,
     problem TEXT,
-    text TEXT NOT NULL, word_boxes BLOB NOT NULL, UNIQUE (document, number)
+    text TEXT NOT NULL, word_boxes BLOB NOT NULL,
+    places BLOB, -- of a pooled page, see `places`
+    UNIQUE (document, number)
 ) STRICT;
 CREATE INDEX page_segment ON page (segment, start);
 CREATE VIRTUAL TABLE page_words USING fts5 (

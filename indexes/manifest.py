@@ -8,9 +8,10 @@ from typing import Any, Self
 
 from colsearcher.indexes.codecs import load_codec
 from colsearcher.indexes.errors import IndexProblem
+from colsearcher.indexes.page_pooling import PagePooling
 from colsearcher.indexes.segment import Storage
 
-FORMAT = 2
+FORMAT = 3
 DEFAULT_CODEC = "4bit"
 
 
@@ -22,13 +23,15 @@ class Manifest:
         embedder: name that `load_embedder` takes.
         revision: hash of the embedder's weights and of the settings that shape its vectors.
         dim: length of a vector.
-        block_rows: rows of a block of a passage, 0 where a page is one passage (`maxsim`).
+        block_rows: rows of a block of a passage, 0 where a page is one passage (`maxsim`); pooled rows have no order, so 0.
         renderer: "pdfium" or "poppler".
         ocr: "auto", "never" or "always".
         ocr_model: name of the OCR models, empty where OCR is "never".
         created: ISO time, UTC.
         codec: how vectors are stored, a name in `codecs.CODECS`.
         originals: whether float16 vectors are kept beside codes, to score the best pages again exactly.
+        pool: how pages are pooled before they are stored, such as "cluster:3"; empty where every vector is stored.
+        projection: sha256 of the projection that all vectors went through; empty where they are the embedder's own.
         format: version of the files' layout.
     """
 
@@ -42,6 +45,8 @@ class Manifest:
     created: str
     codec: str = DEFAULT_CODEC
     originals: bool = True
+    pool: str = ""
+    projection: str = ""
     format: int = FORMAT
 
     @classmethod
@@ -66,6 +71,14 @@ class Manifest:
             UserError: there is no such codec.
         """
         return Storage(self.dim, load_codec(self.codec), self.originals)
+
+    @property
+    def pooling(self) -> PagePooling | None:
+        """
+        Raises:
+            UserError: there is no such way of pooling.
+        """
+        return PagePooling.parse(self.pool)
 
     def rows(self) -> dict[str, str]:
         return {key: str(value) for key, value in asdict(self).items()}

@@ -14,6 +14,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -25,6 +26,7 @@ from colsearcher.indexes.engines import Engines, load_engines
 from colsearcher.indexes.errors import IndexProblem, UserError
 from colsearcher.indexes.manifest import Manifest
 from colsearcher.indexes.page_search import PageSearch
+from colsearcher.indexes.places import decode_places
 from colsearcher.indexes.ranking import Ranking, vector_weights
 from colsearcher.indexes.records import (
     DocumentRecord,
@@ -58,6 +60,7 @@ class PageIndex:
         self._view: PageView | None = None
         self._candidates: tuple[str, CandidateIndex] | None = None
         self._writer = Writer(db, folder / "segments", manifest.storage)
+        self._pooling = manifest.pooling
 
     @classmethod
     def create(cls, folder: Path, manifest: Manifest) -> Self:
@@ -131,14 +134,17 @@ class PageIndex:
             yield self
 
     def add(self, documents: Iterable[DocumentRecord], pages: Sequence[PageRecord]) -> None:
-        """Store a batch of pages in one transaction. Pages that are stored already are replaced.
+        """Store a batch of pages in one transaction, pooled if the manifest says so.
 
+        Pages that are stored already are replaced.
         A document becomes live when its last page is stored. Until then an older version of it is what readers see.
 
         Args:
             documents: the records of the pages' documents.
             pages: the batch; pages of one document may come in several batches and in any order.
         """
+        if self._pooling:
+            pages = [replace(page, embedding=self._pooling.apply(page.embedding)) for page in pages]
         self._writer.add(documents, pages)
 
     def remove(self, documents: Sequence[str]) -> int:
@@ -262,7 +268,7 @@ class PageIndex:
         )
 
     def embedding(self, document: str, page: int) -> PageEmbedding:
-        """The stored vectors of a page.
+        """The stored vectors of a page, and of a pooled page its places.
 
         Raises:
             UserError: the index has no such page.
@@ -271,16 +277,27 @@ class PageIndex:
 
         def read() -> PageEmbedding:
             row = self._db.execute(
-                "SELECT segment.file, page.start, page.rows FROM pages JOIN page USING (id) "
+                "SELECT segment.file, page.start, page.rows, page.places FROM pages JOIN page USING (id) "
                 "LEFT JOIN segment ON segment.id = page.segment WHERE pages.document = ? AND pages.page = ?",
                 (document, page),
             ).fetchone()
             if row is None or row[2] == 0:
                 dim = self.manifest.dim
                 return PageEmbedding(np.empty((0, dim), np.float16), np.empty((0, 4), np.float32), np.empty((0,), bool))
-            return Segment(self.folder / "segments" / row[0]).page(row[1], row[2])
+            file, start, rows, places = row
+            stored = Segment(self.folder / "segments" / file).page(start, rows)
+            return replace(stored, places=None if places is None else decode_places(places))
 
         return self._consistently(read)
+
+    def sample_vectors(self, count: int) -> np.ndarray:
+        """(at most count, dim) float32: stored vectors of random pages, the same ones every time.
+
+        Raises:
+            UserError: the index holds no pages.
+        """
+        self.require_pages()
+        return self._consistently(lambda: self._current_view().sample_vectors(count))
 
     def pages(self) -> list[tuple[str, int]]:
         """(document, page) of every visible page in order."""

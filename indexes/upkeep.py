@@ -9,6 +9,7 @@ from pathlib import Path
 from colsearcher.indexes import catalog
 from colsearcher.indexes.errors import IndexProblem
 from colsearcher.indexes.lexical import TABLES
+from colsearcher.indexes.places import decode_places
 from colsearcher.indexes.segment import Segment, Storage, StoredRows, file_sha256, write_segment
 from colsearcher.indexes.writer import Writer
 
@@ -43,6 +44,7 @@ def info(db: sqlite3.Connection) -> dict[str, object]:
         "vectors_unused": stored - used,
         "segments": segments,
         "vector_bytes": size,
+        "place_bytes": one("SELECT coalesce(sum(length(places)), 0) FROM page"),
         "catalog_bytes": one("PRAGMA page_count") * one("PRAGMA page_size"),
         "problems": [{"document": d, "page": p, "reason": r} for d, p, r in problems],
     }
@@ -69,12 +71,27 @@ def verify(db: sqlite3.Connection, segments_folder: Path) -> list[str]:
         if segment_id not in total or start < end.get(segment_id, 0) or start + rows > total[segment_id]:
             faults.append(f"catalog: a page's rows {start}–{start + rows} do not fit segment {segment_id}")
         end[segment_id] = start + rows
+    faults += _place_faults(db)
     # FTS5's own check needs a catalog that may be written; a read-only one has been checked by SQLite above.
     for table in TABLES if not _read_only(db) else ():
         try:
             db.execute(f"INSERT INTO {table} ({table}, rank) VALUES ('integrity-check', 1)")
         except sqlite3.DatabaseError as error:
             faults.append(f"catalog: the word index {table} does not match the pages ({error})")
+    return faults
+
+
+def _place_faults(db: sqlite3.Connection) -> list[str]:
+    faults = []
+    pages = "SELECT name, number, rows, places FROM page JOIN document ON document.id = page.document WHERE places IS NOT NULL"
+    for name, number, rows, blob in db.execute(pages):
+        try:
+            owner = decode_places(blob).owner
+            fits = not len(owner) or int(owner.max()) < rows
+        except ValueError:
+            fits = False
+        if not fits:
+            faults.append(f"catalog: the places of {name} page {number} do not fit its vectors; remove and add again: {name}.")
     return faults
 
 

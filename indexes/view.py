@@ -14,6 +14,8 @@ import numpy as np
 from colsearcher.indexes.maxsim import PageRows
 from colsearcher.indexes.segment import Segment
 
+# A sample of rows is drawn from pages that have so many times as many.
+_SAMPLED_FROM = 8
 _PAGES = """
 SELECT pages.id, pages.page, page.segment, page.start, page.rows, pages.document_pages, pages.document
 FROM pages JOIN page ON page.id = pages.id WHERE page.rows > 0 ORDER BY page.segment, page.start
@@ -77,6 +79,25 @@ class PageView:
         cuts = np.flatnonzero(np.diff(self.segment_P)) + 1
         groups = np.split(np.arange(len(self)), cuts) if len(self) else []
         return np.concatenate([self.segments[int(self.segment_P[own[0]])].centres(self.starts_P[own]) for own in groups])
+
+    def sample_vectors(self, count: int) -> np.ndarray:
+        """(at most count, D) float32 rows of random pages, the same ones every time; a few times as many are read."""
+        rng = np.random.default_rng(0)
+        order = rng.permutation(len(self))
+        enough = int(np.searchsorted(np.cumsum(self.rows_P[order]), _SAMPLED_FROM * count)) + 1
+        pages = np.sort(order[:enough])
+        first_rows = np.concatenate([[0], np.cumsum(self.rows_P[pages])])
+        total = int(first_rows[-1])
+        chosen = np.arange(total) if total <= count else np.sort(rng.choice(total, count, replace=False))
+        cuts = np.searchsorted(chosen, first_rows)
+        parts = []
+        for page, start, at, to in zip(
+            pages.tolist(), first_rows.tolist(), cuts[:-1].tolist(), cuts[1:].tolist(), strict=False
+        ):
+            first, segment = int(self.starts_P[page]), self.segments[int(self.segment_P[page])]
+            vectors = segment.vectors(slice(first, first + int(self.rows_P[page])))
+            parts.append(vectors[chosen[at:to] - start].astype(np.float32))
+        return np.concatenate(parts) if parts else np.empty((0, 0), dtype=np.float32)
 
     def stored(self, positions: np.ndarray, *, originals: bool) -> list[PageRows]:
         """The stored vectors of pages at rising positions: float16 originals or codes."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from colsearcher.indexes import catalog
 from colsearcher.indexes.errors import IndexProblem, UserError
+from colsearcher.indexes.places import encode_places
 from colsearcher.indexes.records import DocumentRecord, PageEmbedding, PageRecord
 from colsearcher.indexes.segment import SegmentFile, Storage, box_codes, encode_rows, write_segment
 
@@ -118,7 +119,7 @@ class Writer:
             self._db.execute("DELETE FROM page WHERE id = ?", old)
         rows = len(page.embedding.vectors)
         self._db.execute(
-            "INSERT INTO page VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO page VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 document_id,
                 page.page,
@@ -132,6 +133,7 @@ class Writer:
                 page.problem,
                 page.text,
                 box_codes(page.word_boxes).tobytes(),
+                encode_places(places) if (places := page.embedding.places) is not None else None,
             ),
         )
 
