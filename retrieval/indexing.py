@@ -18,11 +18,13 @@ import numpy as np
 from colsearcher.indexes.errors import FileProblem, IndexProblem
 from colsearcher.indexes.manifest import DEFAULT_CODEC, Manifest
 from colsearcher.indexes.page_index import PageIndex
+from colsearcher.indexes.page_pooling import PagePooling
 from colsearcher.indexes.records import DocumentRecord, PageEmbedding, PageRecord
 from colsearcher.retrieval.corpus import ReadProblem, Source, Sources, content_hash
 from colsearcher.retrieval.embedder import PageEmbedder
 from colsearcher.retrieval.ocr import OcrEngine
 from colsearcher.retrieval.page import Page
+from colsearcher.retrieval.projection import keep_projection
 from colsearcher.retrieval.reading import DocumentInfo, ReadSettings, read_documents
 
 BATCH_PAGES = 32
@@ -88,16 +90,20 @@ def open_or_create(
     *,
     codec: str | None = None,
     drop_originals: bool = False,
+    pool: str | None = None,
 ) -> PageIndex:
     """The index at a folder, made if there is none.
 
     Args:
         codec: how a new index stores vectors, a name in `colsearcher.indexes.codecs`; None for the default.
         drop_originals: keep the codes only, so that no page can be scored exactly.
+        pool: how a new index pools pages, as `PagePooling.parse` reads it; None for not at all.
 
     Raises:
-        IndexProblem: it was made by another embedder, renderer, OCR setting or codec.
+        UserError: there is no such codec or way of pooling.
+        IndexProblem: it was made by another embedder, renderer, OCR setting, codec or way of pooling.
     """
+    pooling = PagePooling.parse(pool or "none")
     if not PageIndex.exists(folder):
         now = datetime.now(UTC).isoformat(timespec="seconds")
         ocr_model = "" if settings.ocr == "never" else OcrEngine.name
@@ -105,13 +111,15 @@ def open_or_create(
             embedder=embedder.name,
             revision=embedder.revision,
             dim=embedder.dim,
-            block_rows=embedder.block_rows,
+            block_rows=0 if pooling else embedder.block_rows,
             renderer=settings.renderer,
             ocr=settings.ocr,
             ocr_model=ocr_model,
             created=now,
             codec=codec or DEFAULT_CODEC,
             originals=not drop_originals,
+            pool=str(pooling or ""),
+            projection=keep_projection(folder, embedder),
         )
         return PageIndex.create(folder, made)
     index = PageIndex.open(folder)
@@ -123,6 +131,7 @@ def open_or_create(
         ("renderer", settings.renderer, manifest.renderer),
         ("ocr", settings.ocr, manifest.ocr),
         ("codec", codec or manifest.codec, manifest.codec),
+        ("pool", str((pooling if pool else manifest.pooling) or "none"), manifest.pool or "none"),
     )
     for option, wanted, made_with in options:
         if wanted != made_with:

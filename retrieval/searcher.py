@@ -21,6 +21,7 @@ from colsearcher.retrieval.corpus import IMAGE_SUFFIXES, content_hash
 from colsearcher.retrieval.embedder import PageEmbedder, load_embedder
 from colsearcher.retrieval.heat_map import Evidence, crop, draw_heat_map, evidence
 from colsearcher.retrieval.page import PageImage
+from colsearcher.retrieval.projection import embedder_of
 from colsearcher.retrieval.render import draw
 
 PICTURE_SIDE = 1600
@@ -57,8 +58,7 @@ class Searcher:
         if embedder is not None:
             index.manifest.require_embedder(embedder, index.manifest.revision)
         loaded = load_embedder(index.manifest.embedder)
-        index.manifest.require_embedder(loaded.name, loaded.revision)
-        return cls(index, loaded)
+        return cls(index, embedder_of(index, loaded))
 
     def __enter__(self) -> Self:
         return self

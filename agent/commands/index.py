@@ -27,23 +27,39 @@ class Add:
         "how a new index stores vectors (default: 4bit)", default=None
     )
     drop_originals: bool = option("store codes only: smaller, and scores are then those of the codes", default=False)
+    pool: str | None = option(
+        "a new index stores one vector for N patches or words, those that point alike (cluster:N) or lie together "
+        "(spatial:N); a text page is then scored as a whole, not by its best passage (default: none)",
+        default=None,
+        metavar="HOW",
+    )
+    projection: Path | None = option(
+        "a new index stores shorter vectors, by this file of `index fit-projection`, and keeps a copy of it",
+        default=None,
+        metavar="NPZ",
+    )
     page_seconds: float = option("give a page up after so long", default=60.0)
     retry: bool = option("read pages again that could not be read before", default=False)
     json: bool = option("print one JSON document", default=False)
 
     def run(self) -> int:
+        from colsearcher.indexes.page_pooling import PagePooling
         from colsearcher.retrieval.corpus import find_sources
         from colsearcher.retrieval.embedder import load_embedder
         from colsearcher.retrieval.indexing import Progress, add_documents, missing_work, open_or_create
+        from colsearcher.retrieval.projection import embedder_for
         from colsearcher.retrieval.reading import ReadSettings
         from colsearcher.retrieval.survey import OCR_UNITS, survey
 
         settings = ReadSettings(renderer=self.renderer, ocr=self.ocr, page_seconds=self.page_seconds)
+        PagePooling.parse(self.pool or "none")  # a wrong word should not wait for the model to load
         sources = find_sources(self.paths)
         if not sources.files:
             raise UserError(f"There is no PDF and no image in {', '.join(map(str, self.paths))}; name a folder that has some.")
-        embedder = load_embedder(self.embedder)
-        with open_or_create(self.index, embedder, settings, codec=self.codec, drop_originals=self.drop_originals) as index:
+        embedder = embedder_for(self.index, load_embedder(self.embedder), self.projection)
+        with open_or_create(
+            self.index, embedder, settings, codec=self.codec, drop_originals=self.drop_originals, pool=self.pool
+        ) as index:
             with index.writing():
                 tell(f"looking through {len(sources.files):,} files")
                 work = missing_work(index, sources, retry=self.retry)
@@ -145,13 +161,13 @@ class Tune:
     def run(self) -> int:
         from colsearcher.indexes.page_index import PageIndex
         from colsearcher.retrieval.embedder import load_embedder
+        from colsearcher.retrieval.projection import embedder_of
         from colsearcher.retrieval.tuning_questions import read_questions, sample_questions
 
         with PageIndex.open(self.index, device=self.device) as index, index.writing():
             index.require_pages()
             questions = read_questions(self.queries) if self.queries else sample_questions(index, self.sample)
-            embedder = load_embedder(index.manifest.embedder)
-            index.manifest.require_embedder(embedder.name, embedder.revision)
+            embedder = embedder_of(index, load_embedder(index.manifest.embedder))
             embedded = embedder.embed_queries(questions[: self.sample]) if questions else []
             tuning = index.tune(embedded, recall=self.recall, tell=tell)
         values = json.loads(tuning.to_json())
