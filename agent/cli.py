@@ -39,6 +39,7 @@ COMMANDS: dict[str, Command] = {
     "eval retrieval": Command(
         "colsearcher.training.commands:EvalRetrieval", "score the ranking, and three baselines, on questions"
     ),
+    "eval mteb": Command("colsearcher.training.commands:EvalMteb", "score an embedder on mteb's tasks, such as ViDoRe"),
     "bench codecs": Command("colsearcher.training.commands:BenchCodecs", "what each codec keeps of the exact ranking"),
     "bench search": Command("colsearcher.training.commands:BenchSearch", "time searches beside other engines"),
     "doctor": Command("colsearcher.agent.commands.doctor:Doctor", "check this installation; a fix for each fault"),

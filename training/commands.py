@@ -1,7 +1,8 @@
-"""`colsearcher eval retrieval`, `colsearcher bench codecs` and `colsearcher bench search`."""
+"""`colsearcher eval retrieval | mteb`, `colsearcher bench codecs | search`."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -59,6 +60,68 @@ class EvalRetrieval:
             f"{scores.questions} questions, {scores.pages:,} pages, {scores.ms_per_question:.0f} ms per question (default); "
             f"{scores.unanswerable} without gold pages left out"
         )
+        return 0
+
+
+@dataclass(frozen=True)
+class EvalMteb:
+    """Score an embedder on mteb's retrieval tasks (ViDoRe V1 to V3 among them) through this project's index and scoring.
+    --tasks takes a task, a benchmark such as "ViDoRe(v2)", or several with commas between them. mteb loads the data from the
+    Hugging Face hub and writes results/MODEL/REVISION/TASK.json under --out; a task that is there already is not run again."""
+
+    tasks: tuple[str, ...] = option("a task or a benchmark (may be given again)", metavar="NAME")
+    out: Path = option("where mteb writes its results", metavar="DIR")
+    embedder: str = option("what turns pages into vectors", default="minilm")
+    ranking: Literal["late", "default"] = option("late interaction alone, or fused with the pages' words", default="late")
+    json: bool = option("print one JSON document", default=False)
+
+    def run(self) -> int:
+        from colsearcher.retrieval.embedder import load_embedder
+        from colsearcher.training.mteb_evaluation import evaluate_tasks, find_tasks
+
+        # The name of a benchmark may have a comma in its brackets.
+        tasks = find_tasks([name.strip() for names in self.tasks for name in re.split(r",(?![^(]*\))", names)])
+        embedder = load_embedder(self.embedder)
+        tell(f"embedder {embedder.name} on {embedder.device}")
+        scores, missing = evaluate_tasks(embedder, tasks, self.out, ranking=self.ranking, tell=tell)
+        if not scores:
+            name, reason = next(iter(missing.items()))
+            raise UserError(f"No task could be run; of {name} {reason}")
+        means = {
+            "ndcg@5": sum(row.ndcg_5 for row in scores) / len(scores),
+            "ndcg@10": sum(row.ndcg_10 for row in scores) / len(scores),
+            "recall@5": sum(row.recall_5 for row in scores) / len(scores),
+            "main_score": sum(row.main_score for row in scores) / len(scores),
+        }
+        if self.json:
+            show_json(
+                {
+                    "embedder": embedder.name,
+                    "revision": embedder.revision,
+                    "ranking": self.ranking,
+                    "tasks": [
+                        {
+                            "task": row.task,
+                            "ndcg@5": row.ndcg_5,
+                            "ndcg@10": row.ndcg_10,
+                            "recall@5": row.recall_5,
+                            "main": row.main,
+                            "main_score": row.main_score,
+                        }
+                        for row in scores
+                    ],
+                    "mean": {name: round(value, 5) for name, value in means.items()},
+                    "not_run": missing,
+                    "results": str(self.out / "results"),
+                }
+            )
+            return 0
+        width = max(len(row.task) for row in scores) + 2
+        show(f"{'':<{width}}{'ndcg@5':>9}{'ndcg@10':>9}{'recall@5':>10}  main score")
+        for row in scores:
+            show(f"{row.task:<{width}}{row.ndcg_5:>9.4f}{row.ndcg_10:>9.4f}{row.recall_5:>10.4f}  {row.main}")
+        show(f"{'mean':<{width}}{means['ndcg@5']:>9.4f}{means['ndcg@10']:>9.4f}{means['recall@5']:>10.4f}")
+        show(f"results in {self.out / 'results'}")
         return 0
 
 
