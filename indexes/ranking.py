@@ -34,7 +34,8 @@ def vector_weights(query: QueryEmbedding, rarity: Callable[[str], float]) -> np.
     visual model, say) keeps its weight; where no word weighs anything, all vectors count the same.
     """
     weights = query.weights.astype(np.float64)
-    weights *= [rarity(word) if word else 1.0 for word in query.words]
+    if query.by_rarity:
+        weights *= [rarity(word) if word else 1.0 for word in query.words]
     own = weights[~query.special].sum()
     if own <= 0:
         return np.full(len(weights), 1 / len(weights))

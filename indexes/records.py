@@ -144,6 +144,7 @@ class QueryEmbedding:
         words: the word that each vector stands for, lower case; empty where there is none (a special token, a patch).
         special: (t,) bool, True for vectors of special tokens; they count in the score and not in heat maps.
         text: the query itself, for the words that a lexical score matches.
+        by_rarity: a vector counts the more, the rarer its word is in the corpus; else by `weights` alone.
     """
 
     vectors: np.ndarray
@@ -151,6 +152,7 @@ class QueryEmbedding:
     words: tuple[str, ...]
     special: np.ndarray
     text: str
+    by_rarity: bool = True
 
 
 @dataclass(frozen=True)

@@ -6,18 +6,22 @@ the whole query shows every place that any of its words matched. Works on any `P
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from colsearcher.indexes.address import Address
+from colsearcher.indexes.address import Address, Box
+from colsearcher.indexes.errors import UserError
 from colsearcher.indexes.records import PageEmbedding, QueryEmbedding
 from colsearcher.indexes.stop_words import STOP_WORDS
 
 # Yellow to red, the colours of a marker pen: the page's own ink stays readable beneath.
 _COLD, _HOT = np.array([255, 221, 64], dtype=np.float32), np.array([226, 32, 28], dtype=np.float32)
 _MAX_ALPHA = 150
+# What share of the best match a place of the same region has, and how far apart neighbours may be, in fractions of the page.
+_PART_OF_REGION = 0.5
+_GAP = 0.005
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,44 @@ def evidence(address: Address, page: PageEmbedding, query: QueryEmbedding, count
         place = Address(address.document, address.page, box)  # type: ignore[arg-type]
         found.setdefault(box, Evidence(place, query.words[t], float(similarities_T_N[t, best_T[t]])))
     return list(found.values())[:count]
+
+
+def region(page: PageEmbedding, query: QueryEmbedding) -> Box | None:
+    """The box around the place that matches best and those next to it that match more than half as well.
+
+    None where no vector stands anywhere on the page.
+    """
+    places = page.standing()
+    if not len(places.owner):
+        return None
+    values = relevance(page, query)
+    if page.places is None:
+        values = values[places.owner]
+    hot = places.boxes[values >= _PART_OF_REGION]
+    inside = places.boxes[int(values.argmax())][None]
+    while True:
+        # Neighbours share an edge, give or take rounding; words of a line have a space between them.
+        touching = ((hot[:, None, :2] <= inside[None, :, 2:] + _GAP) & (inside[None, :, :2] - _GAP <= hot[:, None, 2:])).all(2)
+        grown = hot[touching.any(1)]
+        if len(grown) <= len(inside):
+            break
+        inside = grown
+    x0, y0 = inside[:, :2].min(0).tolist()
+    x1, y1 = inside[:, 2:].max(0).tolist()
+    return round(x0, 4), round(y0, 4), round(x1, 4), round(y1, 4)
+
+
+def only_word(query: QueryEmbedding, word: str) -> QueryEmbedding:
+    """The query with nothing but one of its words, for a heat map of that word alone.
+
+    Raises:
+        UserError: the query has no such word.
+    """
+    kept = np.array([own == word.lower() for own in query.words], dtype=bool)
+    if not kept.any():
+        words = ", ".join(dict.fromkeys(own for own in query.words if own))
+        raise UserError(f"The question has no word «{word}»; its words are {words or 'unknown to this embedder'}.")
+    return replace(query, weights=np.where(kept, np.maximum(query.weights, 1e-3), 0).astype(np.float32))
 
 
 def _shown_weights(query: QueryEmbedding) -> np.ndarray:

@@ -1,17 +1,19 @@
 """From files to an index: read, embed, store, batch by batch, so that a kill loses at most the batch in hand.
 
 Unchanged files (by content hash) cost a hash and nothing else; a changed file's old pages stay visible until all of its new
-ones are stored; a run that was cut short goes on with the pages it lacks. Reading (in worker processes) goes on while a
-batch is embedded.
+ones are stored; a run that was cut short goes on with the pages it lacks. Reading (in worker processes), embedding and storing
+overlap; what is stored is always the beginning of what was read.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
@@ -24,11 +26,14 @@ from colsearcher.retrieval.corpus import ReadProblem, Source, Sources, content_h
 from colsearcher.retrieval.embedder import PageEmbedder
 from colsearcher.retrieval.ocr import OcrEngine
 from colsearcher.retrieval.page import Page
+from colsearcher.retrieval.pipeline import InOrder, read_ahead
 from colsearcher.retrieval.projection import keep_projection
 from colsearcher.retrieval.reading import DocumentInfo, ReadSettings, read_documents
 
 BATCH_PAGES = 32
 BATCH_SECONDS = 10.0
+# Batches that are embedded at once: the pages of the second are made ready while the model is at work on the first.
+_EMBEDDING = 2
 
 
 @dataclass(frozen=True)
@@ -187,19 +192,28 @@ def add_documents(
     not among the sources stay (`PageIndex.remove` removes them).
     """
     started = time.monotonic()
-    run = _Run(index, embedder, work, on_progress)
     stored = {record.document: record.path for record in index.documents()}
     half_replaced = index.half_replaced()
     index.add([r for r in work.unchanged if stored[r.document] != r.path or r.document in half_replaced], [])
-    for record in read_documents(work.to_read, settings, skip=work.stored):
-        run.take(record)
-    run.commit()
+    settings = replace(settings, picture_pixels=embedder.picture_pixels)
+    with _Run(index, embedder, work, on_progress) as run:
+        for record in read_ahead(read_documents(work.to_read, settings, skip=work.stored), BATCH_PAGES):
+            run.take(record)
+        run.commit()
     report = run.report
     report.files_ignored = work.ignored
     report.documents_unchanged = len(work.unchanged)
     report.pages_unchanged = sum(record.pages for record in work.unchanged)
     report.seconds = time.monotonic() - started
     return report
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Pages on their way into the index, with the documents that they are the first stored pages of or go on with."""
+
+    pages: tuple[Page | ReadProblem, ...]
+    documents: tuple[DocumentRecord, ...]
 
 
 class _Run:
@@ -214,7 +228,16 @@ class _Run:
         self._pending: list[Page | ReadProblem] = []
         self._since = time.monotonic()
         self._read = 0
+        self._telling = threading.Lock()
+        self._storing = InOrder(self._embedded, self._store, _EMBEDDING)
         self.report = IndexReport(problems=list(work.problems))
+
+    def __enter__(self) -> Self:
+        self._storing.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._storing.__exit__(*error)
 
     def take(self, record: DocumentInfo | Page | ReadProblem) -> None:
         if isinstance(record, DocumentInfo):
@@ -233,19 +256,25 @@ class _Run:
             self.commit()
 
     def commit(self) -> None:
-        """Embed and store what has been read. On return it is on the disk."""
-        pages = [page for page in self._pending if isinstance(page, Page)]
+        """Have what has been read embedded and stored; batches reach the disk in their order."""
+        names = {record.document: None for record in self._pending}
+        self._storing.give(_Batch(tuple(self._pending), tuple(self._records[name] for name in names)))
+        self._pending = []
+        self._since = time.monotonic()
+
+    def _embedded(self, batch: _Batch) -> list[PageRecord]:
+        pages = [page for page in batch.pages if isinstance(page, Page)]
         embeddings = iter(self._embedder.embed_pages(pages)) if pages else iter(())
-        records = [
+        return [
             page_record(page, next(embeddings)) if isinstance(page, Page) else _problem_record(page, self._embedder.dim)
-            for page in self._pending
+            for page in batch.pages
         ]
-        self._index.add([self._records[name] for name in {record.document: None for record in records}], records)
+
+    def _store(self, batch: _Batch, records: list[PageRecord]) -> None:
+        self._index.add(batch.documents, records)
         self.report.pages_added += len(records)
         if records:
             self._tell(records[-1].document)
-        self._pending = []
-        self._since = time.monotonic()
 
     def _document(self, info: DocumentInfo) -> None:
         sha256 = self._work.hashes[info.document]
@@ -260,7 +289,8 @@ class _Run:
             self.report.documents_added += 1
 
     def _tell(self, document: str) -> None:
-        self._on_progress(Progress(document, self._read, self.report.pages_ocr))
+        with self._telling:
+            self._on_progress(Progress(document, self._read, self.report.pages_ocr))
 
 
 def page_record(page: Page, embedding: PageEmbedding) -> PageRecord:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -87,10 +88,13 @@ class MiniLMEmbedder:
     name = "minilm"
     dim = 384
     block_rows = BLOCK_ROWS
+    picture_pixels = 0
     revision = hashlib.sha256(f"{WEIGHTS.sha256} {TOKENIZER.sha256} window={WINDOW} layer=last".encode()).hexdigest()
 
     def __init__(self) -> None:
         WEIGHTS.path()  # a missing model is said at once, not after minutes of reading
+        # One batch has all processors; what comes before and after it in another thread need not wait.
+        self._computing = threading.Lock()
 
     @property
     def device(self) -> str:
@@ -173,7 +177,8 @@ class MiniLMEmbedder:
             for row, window in enumerate(batch):
                 tokens[row, : len(window.ids) + 2] = torch.tensor([_CLS, *window.ids, _SEP])
                 real[row, : len(window.ids) + 2] = True
-            hidden = self._model(tokens, real).float().numpy()
+            with self._computing:
+                hidden = self._model(tokens, real).float().numpy()
             for row, window in enumerate(batch):
                 yield window, hidden[row, : len(window.ids) + 2]
 

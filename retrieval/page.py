@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from PIL import Image
+
 from colsearcher.indexes.address import Address, Box
 
 Renderer = Literal["pdfium", "poppler", "image"]
@@ -46,6 +48,7 @@ class Page:
         ocr_reason: why the text layer does not say what is on the page: it has next to no words, or only those of a stamp on
             a scan. None where it does, and for a blank page.
         metadata: what is known of the document (title, author, …); JSON values only.
+        picture: the page drawn in RGB for a model that looks at it; None where nobody asked for it.
     """
 
     document: str
@@ -57,6 +60,7 @@ class Page:
     blank: bool = False
     ocr_reason: OcrReason | None = None
     metadata: Mapping[str, object] = field(default_factory=dict)
+    picture: Image.Image | None = field(default=None, compare=False)
 
     @property
     def address(self) -> Address:

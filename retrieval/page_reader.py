@@ -10,7 +10,7 @@ from PIL import Image
 from colsearcher.indexes.errors import UserError
 from colsearcher.retrieval.corpus import Source
 from colsearcher.retrieval.page import Page, PageImage, Renderer, Word, WordSource
-from colsearcher.retrieval.render import MAX_PIXELS, OpenFile, draw_page, is_blank, open_file
+from colsearcher.retrieval.render import MAX_PIXELS, PICTURE_DPI, OpenFile, draw_page, is_blank, open_file
 from colsearcher.retrieval.scans import FEW, STAMP, merge_words, needs_ocr
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class ReadSettings:
         ocr_side: the longer side in pixels of the pictures that OCR reads.
         page_seconds: a page that takes longer is given up and reported.
         max_pixels: no page is drawn with more pixels than this.
+        picture_pixels: draw every page with at most so many pixels and keep the picture; 0 keeps none.
         workers: reading processes; None for one per processor.
         worker_bytes: the memory that one reading process may take, on Linux; a page that needs more is reported.
 
@@ -42,6 +43,7 @@ class ReadSettings:
     ocr_side: int = 1600
     page_seconds: float = 60.0
     max_pixels: int = MAX_PIXELS
+    picture_pixels: int = 0
     workers: int | None = None
     worker_bytes: int = 6 << 30
 
@@ -139,6 +141,10 @@ class PageReader:
                 seen = self._ocr_words(picture)
                 words = seen if mode == "always" else merge_words(layer, seen)
                 from_where = "ocr" if seen else "text" if words else "none"
+        kept = None
+        if self._settings.picture_pixels:
+            pixels = min(self._settings.picture_pixels, self._settings.max_pixels)
+            kept = draw_page(file, image, dpi=PICTURE_DPI, max_pixels=pixels, seconds=self._settings.page_seconds)
         return Page(
             document=source.document,
             number=number,
@@ -149,6 +155,7 @@ class PageReader:
             blank=blank,
             ocr_reason=reason,
             metadata=file.metadata,
+            picture=kept,
         )
 
     def _open(self, source: Source) -> OpenFile:

@@ -14,6 +14,8 @@ from colsearcher.retrieval.pdf import PdfFile
 from colsearcher.retrieval.poppler import draw_with_poppler
 
 DEFAULT_DPI = 144.0
+# Models that look at a page scale it down from this; small pages are not drawn larger.
+PICTURE_DPI = 200.0
 MAX_PIXELS = 16_000_000
 
 OpenFile: TypeAlias = PdfFile | ImageFile

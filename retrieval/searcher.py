@@ -11,15 +11,15 @@ from typing import Self
 import numpy as np
 from PIL import Image
 
-from colsearcher.indexes.address import Address
-from colsearcher.indexes.errors import FileProblem
+from colsearcher.indexes.address import Address, Box
+from colsearcher.indexes.errors import FileProblem, UserError
 from colsearcher.indexes.maxsim import best_passage
 from colsearcher.indexes.page_index import DEFAULT_RECALL, PageIndex
 from colsearcher.indexes.ranking import Ranking
 from colsearcher.indexes.records import QueryEmbedding, SearchResult
 from colsearcher.retrieval.corpus import IMAGE_SUFFIXES, content_hash
-from colsearcher.retrieval.embedder import PageEmbedder, load_embedder
-from colsearcher.retrieval.heat_map import Evidence, crop, draw_heat_map, evidence
+from colsearcher.retrieval.embedder import PageEmbedder, canonical_name, load_embedder
+from colsearcher.retrieval.heat_map import Evidence, crop, draw_heat_map, evidence, only_word, region
 from colsearcher.retrieval.page import PageImage
 from colsearcher.retrieval.projection import embedder_of
 from colsearcher.retrieval.render import draw
@@ -56,8 +56,8 @@ class Searcher:
         """
         index = PageIndex.open(folder, device=device)
         if embedder is not None:
-            index.manifest.require_embedder(embedder, index.manifest.revision)
-        loaded = load_embedder(index.manifest.embedder)
+            index.manifest.require_embedder(canonical_name(embedder), index.manifest.revision)
+        loaded = load_embedder(index.manifest.embedder, device=device)
         return cls(index, embedder_of(index, loaded))
 
     def __enter__(self) -> Self:
@@ -95,16 +95,23 @@ class Searcher:
 
     def _region(self, query: QueryEmbedding, weights: np.ndarray, place: Address) -> Region:
         embedding = self.index.embedding(place.document, place.page)
-        places = embedding.standing()
-        # The order of reading outlives pooling in the places, so a page that is scored as a whole still has passages.
-        rows = best_passage(embedding.vectors[places.owner], query.vectors, weights, self.embedder.block_rows)
-        boxes = places.boxes[rows]
         page = self.index.page(place.document, place.page)
-        inside = {box.tobytes() for box in boxes}
-        words = [word for word, box in zip(page.text.split(), page.word_boxes, strict=True) if box.tobytes() in inside]
-        x0, y0 = boxes[:, :2].min(0).tolist()
-        x1, y1 = boxes[:, 2:].max(0).tolist()
-        box = (round(x0, 4), round(y0, 4), round(x1, 4), round(y1, 4))
+        if self.embedder.block_rows:
+            places = embedding.standing()
+            # The order of reading outlives pooling in the places, so a page that is scored as a whole still has passages.
+            rows = best_passage(embedding.vectors[places.owner], query.vectors, weights, self.embedder.block_rows)
+            boxes = places.boxes[rows]
+            inside = {box.tobytes() for box in boxes}
+            words = [word for word, box in zip(page.text.split(), page.word_boxes, strict=True) if box.tobytes() in inside]
+            x0, y0 = boxes[:, :2].min(0).tolist()
+            x1, y1 = boxes[:, 2:].max(0).tolist()
+            box: Box | None = (round(x0, 4), round(y0, 4), round(x1, 4), round(y1, 4))
+        else:
+            box = region(embedding, query)
+            x0, y0, x1, y1 = box or (0.0, 0.0, 1.0, 1.0)
+            x, y = (page.word_boxes[:, :2] + page.word_boxes[:, 2:]).T / 2
+            within = (x0 <= x) & (x <= x1) & (y0 <= y) & (y <= y1)
+            words = [word for word, here in zip(page.text.split(), within, strict=True) if here]
         return Region(Address(place.document, place.page, box), " ".join(words))
 
     def evidence(self, question: str, address: Address, count: int = 5) -> list[Evidence]:
@@ -112,14 +119,18 @@ class Searcher:
         query = self.embedder.embed_queries([question])[0]
         return evidence(address, self.index.embedding(address.document, address.page), query, count)
 
-    def picture(self, address: Address, *, question: str | None = None, side: int = PICTURE_SIDE) -> Image.Image:
+    def picture(
+        self, address: Address, *, question: str | None = None, word: str | None = None, side: int = PICTURE_SIDE
+    ) -> Image.Image:
         """The page as a picture with its longer side at most `side` pixels, cut to the address's box if it has one.
 
         Args:
             question: draw the heat map of this question over the page.
+            word: of the question's words draw what this one matches.
 
         Raises:
             FileProblem: the source file is gone or has changed since it was indexed.
+            UserError: the question has no such word, or the page has one vector, which stands nowhere.
         """
         page = self.index.page(address.document, address.page)
         path = Path(page.path)
@@ -134,5 +145,10 @@ class Searcher:
         picture = draw(PageImage(path, address.page, renderer), max_side=side)  # type: ignore[arg-type]
         if question is not None:
             query = self.embedder.embed_queries([question])[0]
-            picture = draw_heat_map(picture, self.index.embedding(address.document, address.page), query)
+            embedding = self.index.embedding(address.document, address.page)
+            if len(embedding.vectors) and not len(embedding.standing().owner):
+                raise UserError(
+                    f"{self.embedder.name} makes one vector of a page, so no place on it can be shown; leave --query out."
+                )
+            picture = draw_heat_map(picture, embedding, only_word(query, word) if word else query)
         return crop(picture, address)

@@ -14,6 +14,7 @@ class HashEmbedder:
     revision = hashlib.sha256(b"hash embedder").hexdigest()
     dim = 32
     block_rows = 0
+    picture_pixels = 0
     device = "cpu"
 
     def __init__(self):

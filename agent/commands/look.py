@@ -21,6 +21,7 @@ class Look:
         "the picture to write (default: named after the page)", default=None, short="-o", metavar="PNG"
     )
     query: str | None = option("draw why this question finds the page", default=None)
+    word: str | None = option("of the question's words draw what this one matches", default=None)
     side: int = option("pixels of the page's longer side", default=1600, metavar="N")
 
     def run(self) -> int:
@@ -30,13 +31,15 @@ class Look:
         place = Address.parse(self.address)
         if self.side < 1:
             raise UserError(f"--side is {self.side}; give a number of pixels, such as 1600.")
+        if self.word and not self.query:
+            raise UserError("--word is one of the question's words; give the question with --query.")
         with PageIndex.open(self.index) as index:
             index.page(place.document, place.page)  # a wrong address should not wait for the model to load
         target = self.output or Path(f"{Path(place.document).stem}-p{place.page}.png")
         if target.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
             raise UserError(f"{target} is no picture's name; end it in .png or .jpg.")
         with Searcher.open(self.index) as searcher:
-            picture = searcher.picture(place, question=self.query, side=self.side)
+            picture = searcher.picture(place, question=self.query, word=self.word, side=self.side)
             found = searcher.evidence(self.query, place) if self.query else []
         try:
             picture.save(target)

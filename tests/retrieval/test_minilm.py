@@ -88,5 +88,5 @@ def test_a_question_without_a_word_is_refused(embedder, text):
 
 
 def test_an_unknown_embedder_is_refused_with_the_known_ones():
-    with pytest.raises(ModelProblem, match=r"no embedder «bert»; choose one of: minilm\."):
+    with pytest.raises(ModelProblem, match=r"no embedder «bert»; choose minilm, the folder of a checkpoint, or a hub id"):
         load_embedder("bert")
