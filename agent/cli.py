@@ -32,6 +32,9 @@ COMMANDS: dict[str, Command] = {
     "index info": Command("colsearcher.agent.commands.index:Info", "what the index holds and what made it"),
     "index verify": Command("colsearcher.agent.commands.index:Verify", "check every stored byte"),
     "index tune": Command("colsearcher.agent.commands.index:Tune", "measure recall and speed, add candidates to a large index"),
+    "index fit-projection": Command(
+        "colsearcher.training.storage_commands:FitProjection", "find the directions to keep, for shorter vectors"
+    ),
     "index compact": Command("colsearcher.agent.commands.index:Compact", "give back the space of removed pages"),
     "search": Command("colsearcher.agent.commands.search:Search", "rank the pages for a question"),
     "look": Command("colsearcher.agent.commands.look:Look", "draw a page, a box on it, or why a question found it"),
@@ -41,6 +44,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "eval mteb": Command("colsearcher.training.commands:EvalMteb", "score an embedder on mteb's tasks, such as ViDoRe"),
     "bench codecs": Command("colsearcher.training.commands:BenchCodecs", "what each codec keeps of the exact ranking"),
+    "bench pooling": Command("colsearcher.training.storage_commands:BenchPooling", "what storing fewer vectors costs"),
     "bench search": Command("colsearcher.training.commands:BenchSearch", "time searches beside other engines"),
     "doctor": Command("colsearcher.agent.commands.doctor:Doctor", "check this installation; a fix for each fault"),
 }

@@ -90,14 +90,14 @@ class PageView:
         total = int(first_rows[-1])
         chosen = np.arange(total) if total <= count else np.sort(rng.choice(total, count, replace=False))
         cuts = np.searchsorted(chosen, first_rows)
-        parts = []
+        sampled = np.empty((len(chosen), next(iter(self.segments.values())).storage.dim if len(self) else 0), dtype=np.float32)
         for page, start, at, to in zip(
             pages.tolist(), first_rows.tolist(), cuts[:-1].tolist(), cuts[1:].tolist(), strict=False
         ):
             first, segment = int(self.starts_P[page]), self.segments[int(self.segment_P[page])]
             vectors = segment.vectors(slice(first, first + int(self.rows_P[page])))
-            parts.append(vectors[chosen[at:to] - start].astype(np.float32))
-        return np.concatenate(parts) if parts else np.empty((0, 0), dtype=np.float32)
+            sampled[at:to] = vectors[chosen[at:to] - start]
+        return sampled
 
     def stored(self, positions: np.ndarray, *, originals: bool) -> list[PageRows]:
         """The stored vectors of pages at rising positions: float16 originals or codes."""

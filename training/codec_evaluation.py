@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 
 from colsearcher.indexes.codecs import CODECS
 from colsearcher.indexes.errors import UserError
-from colsearcher.indexes.page_index import PageIndex
-from colsearcher.indexes.records import DocumentRecord, PageRecord, SearchResult
+from colsearcher.indexes.records import SearchResult
 from colsearcher.retrieval.searcher import Searcher
+from colsearcher.training.index_copies import copy_index, require_originals
 from colsearcher.training.questions import Question
 from colsearcher.training.retrieval_evaluation import require_gold
 from colsearcher.training.retrieval_metrics import summarise
 
 DEPTH = 10
-_QUESTIONS, _PAGES = 16, 256
+_QUESTIONS = 16
 
 
 @dataclass(frozen=True)
@@ -54,8 +53,7 @@ def evaluate_codecs(
         UserError: the index keeps no float16 vectors, there are no questions, or a gold page is not in the index.
     """
     index = searcher.index
-    if not index.manifest.storage.exact:
-        raise UserError(f"The index at {index.folder} keeps codes alone; make one without --drop-originals to compare codecs.")
+    require_originals(index, "codecs")
     asked = [question.text for question in questions]
     if not asked:
         raise UserError("There are no questions to ask.")
@@ -67,7 +65,8 @@ def evaluate_codecs(
     scores = []
     for codec in codecs:
         tell(f"the same with {codec}")
-        with tempfile.TemporaryDirectory() as folder, _copied(index, Path(folder) / "index", codec) as copy:
+        coding = replace(index.manifest, codec=codec, originals=False)
+        with tempfile.TemporaryDirectory() as folder, copy_index(index, Path(folder) / "index", coding) as copy:
             coded = Searcher(copy, searcher.embedder)
             late, default = ([_pages(r) for r in _ask(coded, asked, late=late)] for late in (True, False))
             found = float(np.mean([len(set(a) & set(b)) / len(a) for a, b in zip(exact, late, strict=True)]))
@@ -91,35 +90,3 @@ def _pages(result: SearchResult) -> list[tuple[str, int]]:
 def _ndcg(ranked: Sequence[Sequence[tuple[str, int]]], gold: Sequence[set[tuple[str, int]]]) -> float | None:
     judged = [(pages, wanted) for pages, wanted in zip(ranked, gold, strict=True) if wanted]
     return summarise(judged)["ndcg@5"] if judged else None
-
-
-def _copied(index: PageIndex, folder: Path, codec: str) -> PageIndex:
-    """The same pages with their vectors stored as codes alone."""
-    copy = PageIndex.create(folder, replace(index.manifest, codec=codec, originals=False))
-    records = {record.document: record for record in index.documents()}
-    with copy.writing():
-        for batch in _batches(index):
-            documents: list[DocumentRecord] = [records[name] for name in dict.fromkeys(page.document for page in batch)]
-            copy.add(documents, batch)
-    return copy
-
-
-def _batches(index: PageIndex) -> Iterator[list[PageRecord]]:
-    for _, places in groupby(enumerate(index.pages()), key=lambda item: item[0] // _PAGES):
-        yield [_record(index, *place) for _, place in places]
-
-
-def _record(index: PageIndex, document: str, number: int) -> PageRecord:
-    page = index.page(document, number)
-    return PageRecord(
-        document,
-        number,
-        index.embedding(document, number),
-        page.text,
-        page.word_boxes,
-        page.size,
-        page.word_source,
-        page.ocr_reason,
-        page.blank,
-        page.problem,
-    )
