@@ -13,6 +13,9 @@ from __future__ import annotations
 import math
 import re
 import sqlite3
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -22,6 +25,44 @@ TABLES = ("page_words", "page_stems")
 # A word on more pages than this says nothing and is left out: each of its pages would have to be visited.
 COMMON_PAGES = 5_000
 _WORD = re.compile(r"[^\W_]+")
+# FTS5's constants of BM25.
+_K1, _B = 1.2, 0.75
+
+
+@dataclass(frozen=True)
+class CorpusCounts:
+    """What the scores of words depend on beside a page and a query. Counts of several indexes add up to those of one.
+
+    Attributes:
+        pages: all indexed pages.
+        tokens: by table of `TABLES`, how many tokens their texts have.
+        having: by table, for some words, on how many pages each is.
+    """
+
+    pages: int
+    tokens: Mapping[str, int]
+    having: Mapping[str, Mapping[str, int]]
+
+    @classmethod
+    def read(cls, db: sqlite3.Connection, words: Iterable[str]) -> Self:
+        """Count words, and phrases of adjoining words, in one index."""
+        known = [word for word in dict.fromkeys(words) if _WORD.search(word)]
+        pages = db.execute("SELECT count(*) FROM page").fetchone()[0]
+        having = {table: {word: _having(db, word, table) for word in known} for table in TABLES}
+        return cls(pages, {table: _tokens(db, table) for table in TABLES}, having)
+
+    def __add__(self, other: CorpusCounts) -> CorpusCounts:
+        """
+        >>> one = CorpusCounts(2, {"page_words": 9}, {"page_words": {"tulip": 1}})
+        >>> one + one
+        CorpusCounts(pages=4, tokens={'page_words': 18}, having={'page_words': {'tulip': 2}})
+        """
+        having = {table: {word: n + other.having[table][word] for word, n in own.items()} for table, own in self.having.items()}
+        return CorpusCounts(self.pages + other.pages, {t: n + other.tokens[t] for t, n in self.tokens.items()}, having)
+
+    def rarity(self, word: str) -> float:
+        """As `lexical.rarity`, of one of the counted words."""
+        return _idf(self.pages, self.having[TABLES[0]][word]) if _WORD.search(word) else 0.0
 
 
 def query_words(text: str) -> list[str]:
@@ -45,8 +86,12 @@ def _idf(total: int, having: int) -> float:
     return math.log(1 + (total - having + 0.5) / (having + 0.5))
 
 
-def word_scores(db: sqlite3.Connection, text: str, page_ids_P: np.ndarray) -> np.ndarray:
-    """(P,) float64: how well the words of a query are matched by each page's text."""
+def word_scores(db: sqlite3.Connection, text: str, page_ids_P: np.ndarray, corpus: CorpusCounts | None = None) -> np.ndarray:
+    """(P,) float64: how well the words of a query are matched by each page's text.
+
+    Args:
+        corpus: counts of all the corpus, where the index is a part of one; it has to have the words of the query.
+    """
     words = query_words(text)
     scores = np.zeros(len(page_ids_P))
     if not words or not len(page_ids_P):
@@ -56,28 +101,70 @@ def word_scores(db: sqlite3.Connection, text: str, page_ids_P: np.ndarray) -> np
     for table in TABLES:
         sums, total_weight = np.zeros(len(ids)), 0.0
         for word in words:
-            total, having = _counts(db, word, table)
+            total, having = (corpus.pages, corpus.having[table][word]) if corpus else _counts(db, word, table)
             if having > COMMON_PAGES:
                 continue
             weight = _idf(total, having)
             total_weight += weight
-            # bm25() is the negated product of FTS5's own idf and the saturated term frequency; only the latter is wanted.
-            own = max(math.log((total - having + 0.5) / (having + 0.5)), 1e-6)
-            found = db.execute(f"SELECT rowid, bm25({table}) FROM {table} WHERE {table} MATCH ?", (_quote(word),)).fetchall()
-            pages, negated = np.array(found).reshape(-1, 2).T
+            pages, saturated = _frequencies(db, word, table, corpus)
             place = np.searchsorted(ids, pages)
             inside = place < len(ids)
             inside[inside] = ids[place[inside]] == pages[inside]
-            sums[place[inside]] -= weight / own * negated[inside]
+            sums[place[inside]] += weight * saturated[inside]
         if total_weight:
             scores[order] += sums / total_weight / len(TABLES)
     return scores
 
 
+def _frequencies(db: sqlite3.Connection, word: str, table: str, corpus: CorpusCounts | None) -> tuple[np.ndarray, np.ndarray]:
+    """Ids of the pages that have a word, and tf · (k1 + 1) / (tf + k1 · (1 - b + b · len/avg)) on each."""
+    total, having = _counts(db, word, table)
+    # bm25() is the negated product of FTS5's own idf and the saturated term frequency; only the latter is wanted.
+    own = max(math.log((total - having + 0.5) / (having + 0.5)), 1e-6)
+    size = f"(SELECT sz FROM {table}_docsize WHERE id = {table}.rowid)" if corpus else "NULL"
+    sql = f"SELECT rowid, bm25({table}), {size} FROM {table} WHERE {table} MATCH ?"
+    found = db.execute(sql, (_quote(word),)).fetchall()
+    pages = np.array([row[0] for row in found], dtype=np.int64)
+    saturated = np.array([row[1] for row in found]) / -own
+    if corpus is None or not found:
+        return pages, saturated
+    # FTS5 knows the average length in this index; tf is what makes its result for that average, and is a whole number.
+    lengths = np.array([_varints(row[2])[0] for row in found], dtype=np.float64)
+    here = _K1 * (1 - _B + _B * lengths * total / _tokens(db, table))
+    tf = np.rint(saturated * here / (_K1 + 1 - saturated))
+    return pages, tf * (_K1 + 1) / (tf + _K1 * (1 - _B + _B * lengths * corpus.pages / corpus.tokens[table]))
+
+
 def _counts(db: sqlite3.Connection, word: str, table: str) -> tuple[int, int]:
     """How many pages there are, and how many of them have the word."""
     total = db.execute("SELECT count(*) FROM page").fetchone()[0]
-    return total, db.execute(f"SELECT count(*) FROM {table} WHERE {table} MATCH ?", (_quote(word),)).fetchone()[0]
+    return total, _having(db, word, table)
+
+
+def _having(db: sqlite3.Connection, word: str, table: str) -> int:
+    return db.execute(f"SELECT count(*) FROM {table} WHERE {table} MATCH ?", (_quote(word),)).fetchone()[0]
+
+
+def _tokens(db: sqlite3.Connection, table: str) -> int:
+    """Tokens of all pages: FTS5 keeps the number of rows and then that of tokens in the first record of its data."""
+    row = db.execute(f"SELECT block FROM {table}_data WHERE id = 1").fetchone()
+    counts = _varints(row[0]) if row else []
+    return counts[1] if len(counts) > 1 else 0
+
+
+def _varints(data: bytes) -> list[int]:
+    """SQLite's variable-length integers: seven bits a byte, the high bit on all but the last.
+
+    >>> _varints(bytes([5, 0x81, 0x00]))
+    [5, 128]
+    """
+    values, value = [], 0
+    for byte in data:
+        value = value << 7 | byte & 0x7F
+        if byte < 0x80:
+            values.append(value)
+            value = 0
+    return values
 
 
 def _quote(word: str) -> str:

@@ -24,6 +24,7 @@ from colsearcher.indexes import audit, catalog, lexical, upkeep
 from colsearcher.indexes.candidates import CandidateIndex
 from colsearcher.indexes.engines import Engines, load_engines
 from colsearcher.indexes.errors import IndexProblem, UserError
+from colsearcher.indexes.lexical import CorpusCounts
 from colsearcher.indexes.manifest import Manifest
 from colsearcher.indexes.page_search import PageSearch
 from colsearcher.indexes.places import decode_places
@@ -208,6 +209,7 @@ class PageIndex:
         filter: str | None = None,
         ranking: Ranking = "default",
         recall: float = DEFAULT_RECALL,
+        corpus: CorpusCounts | None = None,
     ) -> list[SearchResult]:
         """Rank the visible pages for each query, by late interaction fused with the lexical score of the page text.
 
@@ -217,6 +219,7 @@ class PageIndex:
             filter: an SQL expression over page columns, applied before scoring; one that matches nothing gives no hits.
             ranking: "default" fuses meaning and words, "late" is late interaction alone, "words" BM25 alone.
             recall: the share of the exact top ten that has to be found; `planner` chooses how, 1 is exact.
+            corpus: counts of all the corpus, where this index is a part of it (`shards`), by `word_counts` of these queries.
 
         Raises:
             UserError: the filter is not SQL, k or the recall is out of range, or the index is empty.
@@ -229,9 +232,17 @@ class PageIndex:
 
         def search() -> list[SearchResult]:
             allowed = None if filter is None else catalog.matching_pages(self._db, filter)
-            return self._page_search().search(queries, k, allowed, ranking, recall)
+            return replace(self._page_search(), corpus=corpus).search(queries, k, allowed, ranking, recall)
 
         return self._consistently(search)
+
+    def word_counts(self, words: Iterable[str]) -> CorpusCounts:
+        """How common words are on these pages, for `search` over several indexes that are one corpus."""
+        return CorpusCounts.read(self._db, words)
+
+    def holds(self, document: str) -> bool:
+        """True where the index has this document, or a part of it."""
+        return self._db.execute("SELECT 1 FROM document WHERE name = ?", (document,)).fetchone() is not None
 
     def page(self, document: str, page: int) -> StoredPage:
         """A stored page by its id.

@@ -50,6 +50,7 @@ class PageSearch:
     tuning: Tuning | None
     engines: Engines
     candidates: CandidateIndex | None
+    corpus: lexical.CorpusCounts | None = None
 
     def search(
         self, queries: Sequence[QueryEmbedding], k: int, allowed: np.ndarray | None, ranking: Ranking, recall: float
@@ -58,7 +59,8 @@ class PageSearch:
         started = time.perf_counter()
         chosen = np.arange(len(self.view)) if allowed is None else self.view.positions(allowed)
         plan = self._plan(chosen, k, recall)
-        weighted = [_Query(q, vector_weights(q, functools.partial(lexical.rarity, self.db))) for q in queries]
+        rarity = self.corpus.rarity if self.corpus else functools.partial(lexical.rarity, self.db)
+        weighted = [_Query(q, vector_weights(q, rarity)) for q in queries]
         words = [self._words(query, chosen, ranking) for query in queries]
         shown = self._shown(plan, chosen, ranking)
         planned_ms = (time.perf_counter() - started) * 1000
@@ -109,7 +111,7 @@ class PageSearch:
         """(P,) float64: the lexical scores of the chosen pages, zeros where the ranking has no use for them."""
         if ranking == "late":
             return np.zeros(len(chosen))
-        return lexical.word_scores(self.db, query.text, self.view.ids_P[chosen])
+        return lexical.word_scores(self.db, query.text, self.view.ids_P[chosen], self.corpus)
 
     def scan(self, positions: np.ndarray, batch: QueryBatch, *, originals: bool) -> np.ndarray:
         """(P, Q) float64 scores of pages at rising positions, from their float16 vectors or from their codes and centres."""
