@@ -134,6 +134,19 @@ def test_other_settings_than_the_index_was_made_with_are_refused(tmp_path):
         open_or_create(tmp_path / "index", HashEmbedder(), ReadSettings(ocr="always"))
 
 
+@pytest.mark.parametrize(("made", "wanted", "sentence"), [
+    (None, "cluster:3", "made with --pool none, not cluster:3"),
+    ("cluster:3", "spatial:3", "made with --pool cluster:3, not spatial:3"),
+    ("cluster:3", "none", "made with --pool cluster:3, not none"),
+])  # fmt: skip
+def test_another_pooling_than_the_index_was_made_with_is_refused(tmp_path, made, wanted, sentence):
+    open_or_create(tmp_path / "index", HashEmbedder(), SETTINGS, pool=made).close()
+    for same in (None, made):
+        open_or_create(tmp_path / "index", HashEmbedder(), SETTINGS, pool=same).close()
+    with pytest.raises(IndexProblem, match=sentence):
+        open_or_create(tmp_path / "index", HashEmbedder(), SETTINGS, pool=wanted)
+
+
 _ADD = """
 import pathlib, sys
 sys.path.insert(0, sys.argv[3])
