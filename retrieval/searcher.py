@@ -17,6 +17,7 @@ from colsearcher.indexes.maxsim import best_passage
 from colsearcher.indexes.page_index import DEFAULT_RECALL, PageIndex
 from colsearcher.indexes.ranking import Ranking
 from colsearcher.indexes.records import QueryEmbedding, SearchResult
+from colsearcher.indexes.shards import AnyIndex, open_index
 from colsearcher.retrieval.corpus import IMAGE_SUFFIXES, content_hash
 from colsearcher.retrieval.embedder import PageEmbedder, canonical_name, load_embedder
 from colsearcher.retrieval.heat_map import Evidence, crop, draw_heat_map, evidence, only_word, region
@@ -39,7 +40,7 @@ class Region:
 class Searcher:
     """An index with the embedder that made it. Close the index when done, or use `Searcher.open` in a `with`."""
 
-    index: PageIndex
+    index: AnyIndex
     embedder: PageEmbedder
 
     @classmethod
@@ -54,7 +55,7 @@ class Searcher:
             IndexProblem: there is no index, or another embedder or revision made it.
             ModelProblem: the embedder's weights are missing.
         """
-        index = PageIndex.open(folder, device=device)
+        index = open_index(folder, device=device)
         if embedder is not None:
             index.manifest.require_embedder(canonical_name(embedder), index.manifest.revision)
         loaded = load_embedder(index.manifest.embedder, device=device)
@@ -65,6 +66,17 @@ class Searcher:
 
     def __exit__(self, *_: object) -> None:
         self.index.close()
+
+    @property
+    def page_index(self) -> PageIndex:
+        """The index, for what needs one in one piece.
+
+        Raises:
+            UserError: it is one of shards.
+        """
+        if not isinstance(self.index, PageIndex):
+            raise UserError(f"{self.index.folder} holds shards, and this needs an index of one piece; name one of its folders.")
+        return self.index
 
     def search(
         self,

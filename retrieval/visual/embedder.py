@@ -47,10 +47,7 @@ class VisualEmbedder:
         self._model, self._processor = checkpoint.model, checkpoint.processor
         self._budget = batch_tokens or _BATCH_TOKENS.get(checkpoint.device.type, _BATCH_TOKENS["cpu"])
         self._looking = threading.Lock()
-        tokenizer = self._processor.tokenizer
-        self._image_token = int(
-            getattr(self._processor, "image_token_id", None) or tokenizer.convert_tokens_to_ids(self._processor.image_token)
-        )
+        self._image_token = int(self._model.config.image_token_id)
         self.name = checkpoint.name
         self.revision = checkpoint.revision
         self.family = checkpoint.family.name
@@ -94,8 +91,7 @@ class VisualEmbedder:
             while prepared:
                 batch, inputs = waiting.pop(0), prepared.result()
                 prepared = ahead.submit(self._prepare, pictures, waiting[0]) if waiting else None
-                for i, embedding in zip(batch, self._looked_at(pictures, batch, inputs), strict=True):
-                    found[i] = embedding
+                found |= dict(zip(batch, self._looked_at(pictures, batch, inputs), strict=True))
         return [found[i] for i in range(len(pictures))]
 
     def embed_queries(self, texts: Sequence[str]) -> list[QueryEmbedding]:

@@ -20,7 +20,7 @@ class Family:
     Attributes:
         name: what its authors call it.
         model: its class in `colpali_engine.models`.
-        processor: the class of its processor there.
+        processor: the class of its processor there; BiPali's, which adds nothing, cannot be saved and loaded again.
         model_type: of the configuration that it shares with the language model it was made from.
         layout: how the page becomes patches; see `patches`.
         single: one vector per page and per query instead of many.
@@ -36,8 +36,8 @@ class Family:
 
 FAMILIES = (
     Family("ColPali", "ColPali", "ColPaliProcessor", "paligemma", "square"),
-    Family("BiPali", "BiPali", "BiPaliProcessor", "paligemma", "square", single=True),
-    Family("BiPaliProj", "BiPaliProj", "BiPaliProcessor", "paligemma", "square", single=True),
+    Family("BiPali", "BiPali", "ColPaliProcessor", "paligemma", "square", single=True),
+    Family("BiPaliProj", "BiPaliProj", "ColPaliProcessor", "paligemma", "square", single=True),
     Family("ColQwen2", "ColQwen2", "ColQwen2Processor", "qwen2_vl", "grid"),
     Family("BiQwen2", "BiQwen2", "BiQwen2Processor", "qwen2_vl", "grid", single=True),
     Family("ColQwen2.5", "ColQwen2_5", "ColQwen2_5_Processor", "qwen2_5_vl", "grid"),

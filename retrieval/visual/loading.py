@@ -37,6 +37,11 @@ _SETTINGS = (
 # Weights up to this size are hashed whole; of larger files so many slices of so many bytes are, spread evenly.
 _HASHED_WHOLE = 256 << 20
 _SLICES, _SLICE = 256, 1 << 16
+# Names of weights before transformers 4.52, where a class of colpali-engine does not say them itself.
+_OLD_NAMES = {
+    r"^model\.(layers|embed_tokens|norm)": r"language_model.\1",
+    r"^model\.(visual|language_model)": r"\1",
+}
 _DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -121,7 +126,11 @@ def load_checkpoint(name: str, *, device: str = "auto", dtype: str = "auto") -> 
     """
     import colpali_engine.models
     import torch
+    from transformers.utils import logging
 
+    # What matters of a loading report is checked here.
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
     parsed = CheckpointName.parse(name)
     folder, parsed = _folder(parsed)
     base = base_of(folder)
@@ -175,13 +184,19 @@ def _folder(name: CheckpointName) -> tuple[Path, CheckpointName]:
 
 
 def _model(kind: Any, folder: Path, dtype: torch.dtype, attention: str, *, adapter: bool) -> Any:
+    import torch
+
+    names = getattr(kind, "_checkpoint_conversion_mapping", _OLD_NAMES)
     try:
         model, info = kind.from_pretrained(
-            folder, dtype=dtype, attn_implementation=attention, output_loading_info=True, local_files_only=False
+            folder, dtype=dtype, attn_implementation=attention, output_loading_info=True, key_mapping=dict(names)
         )
     except (OSError, RuntimeError, ValueError) as error:
         raise ModelProblem(f"{folder} cannot be loaded as {kind.__name__} ({str(error).splitlines()[0]}).") from None
-    absent = sorted(info["missing_keys"])
+    if model.config.model_type == "paligemma":
+        # Half a gigabyte that would say which word comes next.
+        model.model.lm_head = torch.nn.Identity()
+    absent = sorted(name for name in info["missing_keys"] if not name.endswith("lm_head.weight"))
     if absent:
         raise ModelProblem(
             f"{folder} lacks {len(absent)} weights of {kind.__name__} (first: {absent[0]}), which would stay random; "
@@ -221,7 +236,6 @@ def _processor(kind: Any, folder: Path, base: Path) -> Any:
 def _limit_pixels(processor: Any, family: Family, pixels: int) -> None:
     image_processor = processor.image_processor
     if family.layout == "grid":
-        image_processor.max_pixels = pixels
         image_processor.size["longest_edge"] = pixels
     elif family.layout == "tiles":
         edge = image_processor.max_image_size["longest_edge"]
