@@ -43,6 +43,10 @@ COMMANDS: dict[str, Command] = {
         "colsearcher.training.commands:EvalRetrieval", "score the ranking, and three baselines, on questions"
     ),
     "eval mteb": Command("colsearcher.training.commands:EvalMteb", "score an embedder on mteb's tasks, such as ViDoRe"),
+    "compare": Command("colsearcher.training.compare_command:Compare", "two embedders on the same files and questions"),
+    "compare indexes": Command(
+        "colsearcher.training.compare_command:CompareIndexes", "the same with two indexes that exist already"
+    ),
     "bench codecs": Command("colsearcher.training.commands:BenchCodecs", "what each codec keeps of the exact ranking"),
     "bench pooling": Command("colsearcher.training.storage_commands:BenchPooling", "what storing fewer vectors costs"),
     "bench search": Command("colsearcher.training.commands:BenchSearch", "time searches beside other engines"),

@@ -86,7 +86,7 @@ class EvalMteb:
         scores, missing = evaluate_tasks(embedder, tasks, self.out, ranking=self.ranking, tell=tell)
         if not scores:
             name, reason = next(iter(missing.items()))
-            raise UserError(f"No task could be run; of {name} {reason}")
+            raise UserError(f"No task could be run; {name}: {reason}")
         means = {
             "ndcg@5": sum(row.ndcg_5 for row in scores) / len(scores),
             "ndcg@10": sum(row.ndcg_10 for row in scores) / len(scores),

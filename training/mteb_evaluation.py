@@ -54,8 +54,8 @@ def _named(mteb: Any, name: str) -> list[Any]:
     except KeyError:
         known = [*VIDORE, *(task.metadata.name for version in VIDORE for task in mteb.get_benchmark(version).tasks)]
         close = difflib.get_close_matches(name, known, 1)
-        fix = f"did you mean {close[0]}" if close else f"ViDoRe's are those of {', '.join(VIDORE)}"
-        raise UserError(f"mteb has no task and no benchmark «{name}»; {fix}.") from None
+        fix = f"did you mean {close[0]}?" if close else f"ViDoRe's are those of {', '.join(VIDORE)}."
+        raise UserError(f"mteb has no task and no benchmark «{name}»; {fix}") from None
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def evaluate_tasks(
                 try:
                     task.load_data()
                 except OSError as error:
-                    missing[name] = f"its data cannot be loaded: {' '.join(str(error).split())}"
+                    missing[name] = f"the data cannot be loaded: {' '.join(str(error).split())}"
                     tell(f"{name}: {missing[name]}")
                     continue
             result = mteb.evaluate(model, task, cache=cache, co2_tracker=False, show_progress_bar=False)

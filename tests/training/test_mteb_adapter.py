@@ -241,7 +241,7 @@ def test_the_tasks_of_vidore_have_names_in_mteb():
 
 
 def test_what_cannot_be_run_is_one_sentence(monkeypatch, tmp_path):
-    with pytest.raises(UserError, match=r"no task and no benchmark «VidoreDocVQA».*did you mean VidoreDocVQARetrieval\.$"):
+    with pytest.raises(UserError, match=r"no task and no benchmark «VidoreDocVQA».*did you mean VidoreDocVQARetrieval\?$"):
         find_tasks(["VidoreDocVQA"])
     with pytest.raises(UserError, match=r"ViDoRe's are those of ViDoRe\(v1\)"):
         find_tasks(["xyz"])
