@@ -181,7 +181,8 @@ def embedder_of(index: PageIndex, embedder: PageEmbedder) -> PageEmbedder:
         manifest.require_embedder(embedder.name, embedder.revision)
         return embedder
     manifest.require_embedder(embedder.name, manifest.revision)
-    file = index.folder / FILE
+    # An index of shards has no projection of its own; those of its shards are one and the same.
+    file = next((f for f in (index.folder / FILE, *sorted(index.folder.glob(f"*/{FILE}"))) if f.is_file()), index.folder / FILE)
     if not file.is_file() or (projection := Projection.read(file)).sha256 != manifest.projection:
         raise IndexProblem(
             f"{file} is missing or not the projection that the index was made with; put the file with sha256 "

@@ -136,7 +136,7 @@ class Info:
             shown = size(value) if name.endswith("bytes") else f"{value:,}" if isinstance(value, int) else value  # type: ignore[arg-type]
             show(f"{name:<22}{shown}")
         for name, value in info["manifest"].items():  # type: ignore[attr-defined]
-            show(f"{name:<22}{value}")
+            show(f"{name:<22}{value or 'none'}")
         for line in _tuning_lines(info["tuning"]):  # type: ignore[arg-type]
             show(line)
         for document in documents:
