@@ -8,6 +8,8 @@ from fake_embedder import HashEmbedder
 
 from colsearcher.indexes.errors import IndexProblem, UserError
 from colsearcher.indexes.page_index import PageIndex
+from colsearcher.indexes.shard_list import write_shards
+from colsearcher.indexes.shards import ShardedIndex
 from colsearcher.retrieval import projection as module
 from colsearcher.retrieval.corpus import find_sources
 from colsearcher.retrieval.indexing import add_documents, missing_work, open_or_create
@@ -169,6 +171,15 @@ def test_another_projection_than_the_index_was_made_with_is_refused(tmp_path, co
     assert embedder_for(tmp_path / "index", HashEmbedder(), file).dim == 24
     with pytest.raises(IndexProblem, match="do not match"):
         open_or_create(tmp_path / "index", HashEmbedder(), SETTINGS)
+
+
+def test_shards_use_the_projection_that_they_share(tmp_path, corpus, file):
+    for shard in ("shard-0", "shard-1"):
+        folder = tmp_path / "sharded" / shard
+        add(folder, embedder_for(folder, HashEmbedder(), file), corpus).close()
+    write_shards(tmp_path / "sharded", ["shard-0", "shard-1"])
+    with ShardedIndex.open(tmp_path / "sharded") as index:
+        assert embedder_of(index, HashEmbedder()).dim == 24
 
 
 @pytest.mark.parametrize("damage", ["gone", "another"])
