@@ -36,6 +36,7 @@ COMMANDS: dict[str, Command] = {
         "colsearcher.training.storage_commands:FitProjection", "find the directions to keep, for shorter vectors"
     ),
     "index compact": Command("colsearcher.agent.commands.index:Compact", "give back the space of removed pages"),
+    "serve-shard": Command("colsearcher.agent.commands.serve_shard:ServeShard", "let other machines search this one's index"),
     "search": Command("colsearcher.agent.commands.search:Search", "rank the pages for a question"),
     "look": Command("colsearcher.agent.commands.look:Look", "draw a page, a box on it, or why a question found it"),
     "ask": Command("colsearcher.agent.commands.ask:Ask", "let the agent search and answer, with cited pages"),

@@ -38,6 +38,7 @@ from colsearcher.indexes.records import (
     StoredPage,
 )
 from colsearcher.indexes.segment import Segment, box_fractions, sync_folder
+from colsearcher.indexes.shard_list import is_sharded
 from colsearcher.indexes.tuning import Tuning
 from colsearcher.indexes.view import PageView
 from colsearcher.indexes.writer import Writer, writer_lock
@@ -94,6 +95,8 @@ class PageIndex:
             IndexProblem: there is none, or it was written by another format.
         """
         if not cls.exists(folder):
+            if is_sharded(folder):
+                raise IndexProblem(f"{folder} holds shards, and this needs an index of one piece; name one of its folders.")
             raise IndexProblem(f"There is no index at {folder}; make one with `colsearcher index add PATH… --index {folder}`.")
         db = catalog.connect(folder / "catalog.sqlite")
         return cls(folder, db, Manifest.from_rows(dict(db.execute("SELECT key, value FROM manifest"))), device)

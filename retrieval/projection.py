@@ -24,6 +24,7 @@ from colsearcher.indexes.errors import IndexProblem, UserError
 from colsearcher.indexes.page_index import PageIndex
 from colsearcher.indexes.records import PageEmbedding, QueryEmbedding
 from colsearcher.indexes.segment import sync_folder
+from colsearcher.indexes.shards import AnyIndex
 from colsearcher.retrieval.embedder import PageEmbedder
 from colsearcher.retrieval.page import Page
 
@@ -170,7 +171,7 @@ class ProjectedEmbedder:
         return [replace(query, vectors=self.projection.apply(query.vectors)) for query in embedded]
 
 
-def embedder_of(index: PageIndex, embedder: PageEmbedder) -> PageEmbedder:
+def embedder_of(index: AnyIndex, embedder: PageEmbedder) -> PageEmbedder:
     """An embedder as an index needs it: behind the index's own projection, where it has one.
 
     Raises:

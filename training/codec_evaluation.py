@@ -52,7 +52,7 @@ def evaluate_codecs(
     Raises:
         UserError: the index keeps no float16 vectors, there are no questions, or a gold page is not in the index.
     """
-    index = searcher.index
+    index = searcher.page_index
     require_originals(index, "codecs")
     asked = [question.text for question in questions]
     if not asked:

@@ -70,7 +70,7 @@ def score_storage(name: str, searcher: Searcher, questions: Sequence[Question]) 
     )
     return StorageScores(
         name,
-        *page_costs(searcher.index),
+        *page_costs(searcher.page_index),
         default["ndcg@5"],
         default["recall@1"],
         default["recall@5"],
@@ -100,7 +100,7 @@ def evaluate_pooling(
     Raises:
         UserError: the index is pooled already or keeps codes alone, no question has gold pages, or one is not in the index.
     """
-    index = searcher.index
+    index = searcher.page_index
     manifest = index.manifest
     if manifest.pool:
         raise UserError(f"The index at {index.folder} is pooled already ({manifest.pool}); make one without --pool to compare.")
@@ -143,7 +143,7 @@ def evaluate_projection(
     Raises:
         UserError: the index keeps codes alone, no question has gold pages, or one is not in the index.
     """
-    require_originals(searcher.index, "projections")
+    require_originals(searcher.page_index, "projections")
     manifest = searcher.index.manifest
     tell(f"asking {len(questions)} questions of {len(searcher.index.pages()):,} pages as they are")
     before = score_storage(f"{manifest.dim} dimensions", searcher, questions)
@@ -160,7 +160,7 @@ def _of_copy(
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "index"
         with copy_index(
-            searcher.index,
+            searcher.page_index,
             place,
             manifest,
             lambda page: replace(page, vectors=projection.apply(page.vectors)) if projection else page,

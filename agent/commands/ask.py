@@ -33,9 +33,9 @@ class Ask:
     json: bool = option("print one JSON document", default=False)
 
     def run(self) -> int:
-        from colsearcher.indexes.page_index import PageIndex
+        from colsearcher.indexes.shards import open_index
 
-        with PageIndex.open(self.index) as index:
+        with open_index(self.index) as index:
             index.require_pages()  # before the seconds that loading the models takes
         from colsearcher.agent.ask import ask
         from colsearcher.agent.engine import Sampling

@@ -118,9 +118,9 @@ class Info:
     json: bool = option("print one JSON document", default=False)
 
     def run(self) -> int:
-        from colsearcher.indexes.page_index import PageIndex
+        from colsearcher.indexes.shards import open_index
 
-        with PageIndex.open(self.index) as index:
+        with open_index(self.index) as index:
             info, documents = index.info(), index.documents()
         if self.json:
             listed = [
@@ -129,7 +129,7 @@ class Info:
             show_json({**info, "document_list": listed})
             return 0
         for name, value in info.items():
-            if name in ("manifest", "tuning"):
+            if name in ("manifest", "tuning", "shards"):
                 continue
             if name == "problems":
                 value = len(value)  # type: ignore[arg-type]
@@ -137,7 +137,9 @@ class Info:
             show(f"{name:<22}{shown}")
         for name, value in info["manifest"].items():  # type: ignore[attr-defined]
             show(f"{name:<22}{value or 'none'}")
-        for line in _tuning_lines(info["tuning"]):  # type: ignore[arg-type]
+        for shard, pages in info.get("shards", {}).items():  # type: ignore[attr-defined]
+            show(f"{shard:<22}{pages:,} pages")
+        for line in _tuning_lines(info["tuning"]) if "shards" not in info else ():  # type: ignore[arg-type]
             show(line)
         for document in documents:
             show(f"  {document.document}  {document.pages} pages")
@@ -202,9 +204,9 @@ class Verify:
     json: bool = option("print one JSON document", default=False)
 
     def run(self) -> int:
-        from colsearcher.indexes.page_index import PageIndex
+        from colsearcher.indexes.shards import open_index
 
-        with PageIndex.open(self.index) as index:
+        with open_index(self.index) as index:
             faults, pages = index.verify(), len(index.pages())
         if self.json:
             show_json({"ok": not faults, "faults": faults, "pages": pages})

@@ -25,7 +25,7 @@ class Look:
     side: int = option("pixels of the page's longer side", default=1600, metavar="N")
 
     def run(self) -> int:
-        from colsearcher.indexes.page_index import PageIndex
+        from colsearcher.indexes.shards import open_index
         from colsearcher.retrieval.searcher import Searcher
 
         place = Address.parse(self.address)
@@ -33,7 +33,7 @@ class Look:
             raise UserError(f"--side is {self.side}; give a number of pixels, such as 1600.")
         if self.word and not self.query:
             raise UserError("--word is one of the question's words; give the question with --query.")
-        with PageIndex.open(self.index) as index:
+        with open_index(self.index) as index:
             index.page(place.document, place.page)  # a wrong address should not wait for the model to load
         target = self.output or Path(f"{Path(place.document).stem}-p{place.page}.png")
         if target.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):

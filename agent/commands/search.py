@@ -16,7 +16,7 @@ class Search:
     """Rank the pages for a question."""
 
     question: str = argument("what to look for, in words")
-    index: Path = option("the index folder", metavar="DIR")
+    index: Path = option("the index folder, or one of shards", metavar="DIR")
     k: int = option("how many pages", default=5, short="-k", metavar="N")
     filter: str | None = option(
         "an SQL expression over page columns, such as \"document LIKE 'report%%' AND page < 9\"", default=None, metavar="SQL"
@@ -30,9 +30,9 @@ class Search:
     json: bool = option("print one JSON document", default=False)
 
     def run(self) -> int:
-        from colsearcher.indexes.page_index import PageIndex
+        from colsearcher.indexes.shards import open_index
 
-        with PageIndex.open(self.index) as index:
+        with open_index(self.index) as index:
             index.require_pages()  # before the seconds that loading the models takes
         from colsearcher.retrieval.searcher import Searcher
 
