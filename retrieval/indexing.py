@@ -28,7 +28,7 @@ from colsearcher.retrieval.ocr import OcrEngine
 from colsearcher.retrieval.page import Page
 from colsearcher.retrieval.pipeline import InOrder, read_ahead
 from colsearcher.retrieval.projection import keep_projection
-from colsearcher.retrieval.reading import DocumentInfo, ReadSettings, read_documents
+from colsearcher.retrieval.reading import DocumentInfo, Read, ReadSettings, read_documents
 
 BATCH_PAGES = 32
 BATCH_SECONDS = 10.0
@@ -185,11 +185,16 @@ def add_documents(
     settings: ReadSettings,
     *,
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    read: Read = read_documents,
 ) -> IndexReport:
     """Do the work that `missing_work` found. Files that cannot be read are reported and never stop the run.
 
     Call both inside one `index.writing()`, so that nobody changes the index in between. Documents that are in the index but
     not among the sources stay (`PageIndex.remove` removes them).
+
+    Args:
+        on_progress: told after each page.
+        read: where the pages come from.
     """
     started = time.monotonic()
     stored = {record.document: record.path for record in index.documents()}
@@ -197,7 +202,7 @@ def add_documents(
     index.add([r for r in work.unchanged if stored[r.document] != r.path or r.document in half_replaced], [])
     settings = replace(settings, picture_pixels=embedder.picture_pixels)
     with _Run(index, embedder, work, on_progress) as run:
-        for record in read_ahead(read_documents(work.to_read, settings, skip=work.stored), BATCH_PAGES):
+        for record in read_ahead(read(work.to_read, settings, skip=work.stored), BATCH_PAGES):
             run.take(record)
         run.commit()
     report = run.report

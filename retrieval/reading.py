@@ -10,16 +10,19 @@ from __future__ import annotations
 import os
 import sys
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
 
 from colsearcher.retrieval.corpus import ReadProblem, Source
 from colsearcher.retrieval.page_reader import DocumentInfo, ReadSettings
 from colsearcher.retrieval.poppler import require_poppler
 from colsearcher.retrieval.workers import ReadRecord, Task, Worker, wait_for
 
-__all__ = ["DocumentInfo", "ReadProblem", "ReadRecord", "ReadSettings", "read_documents"]
+__all__ = ["DocumentInfo", "DocumentReader", "Read", "ReadProblem", "ReadRecord", "ReadSettings", "read_documents"]
+
+Records: TypeAlias = Generator[ReadRecord, None, None]
 
 # Pages in one task: enough that opening the file and the way through the pipe are small beside reading them.
 CHUNK = 8
@@ -27,12 +30,20 @@ CHUNK = 8
 AHEAD = 4
 
 
+class Read(Protocol):
+    """What `read_documents` does, wherever it is done."""
+
+    def __call__(
+        self, sources: Sequence[Source], settings: ReadSettings, *, skip: Mapping[str, AbstractSet[int]]
+    ) -> Records: ...
+
+
 def read_documents(
     sources: Sequence[Source],
     settings: ReadSettings | None = None,
     *,
     skip: Mapping[str, AbstractSet[int]] | None = None,
-) -> Iterator[ReadRecord]:
+) -> Records:
     """Read documents in processes of their own.
 
     For each source, in order: its `DocumentInfo`, then for each page, in order, its `Page` or a `ReadProblem`; or a single
@@ -55,7 +66,32 @@ def read_documents(
     settings = settings or ReadSettings()
     if settings.renderer == "poppler":
         require_poppler()
-    return _Reading(sources, settings, skip or {}).run()
+    return _Reading(sources, settings, skip or {}, {}, _cores()).run()
+
+
+class DocumentReader:
+    """`read_documents` again and again with the same processes, which take seconds to start. Close it when done.
+
+    Args:
+        settings: how to read.
+        cores: how many cores the processes may use together.
+    """
+
+    def __init__(self, settings: ReadSettings, cores: int) -> None:
+        if settings.renderer == "poppler":
+            require_poppler()
+        self._settings = settings
+        self._cores = cores
+        self._workers: dict[Worker, _Slot | None] = {}
+
+    def read(self, sources: Sequence[Source], *, skip: Mapping[str, AbstractSet[int]] | None = None) -> Records:
+        """See `read_documents`. Only one at a time; it has to be taken to its end for the processes to be kept."""
+        yield from _Reading(sources, self._settings, skip or {}, self._workers, self._cores).run(keep=True)
+
+    def close(self) -> None:
+        """End the processes."""
+        while self._workers:
+            self._workers.popitem()[0].end()
 
 
 @dataclass(eq=False)
@@ -73,16 +109,24 @@ class _Slot:
 
 
 class _Reading:
-    def __init__(self, sources: Sequence[Source], settings: ReadSettings, skip: Mapping[str, AbstractSet[int]]) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        settings: ReadSettings,
+        skip: Mapping[str, AbstractSet[int]],
+        workers: dict[Worker, _Slot | None],
+        cores: int,
+    ) -> None:
         self._settings = settings
         self._skip = skip
-        self._cores = _cores()
+        self._cores = cores
         self._limit = settings.workers or self._cores
         self._coming = iter(sources)
         self._slots: deque[_Slot] = deque()
-        self._workers: dict[Worker, _Slot | None] = {}
+        self._workers = workers
 
-    def run(self) -> Iterator[ReadRecord]:
+    def run(self, *, keep: bool = False) -> Records:
+        done = False
         try:
             while self._fill():
                 self._assign()
@@ -91,9 +135,11 @@ class _Reading:
                 for worker in [worker for worker in self._workers if worker.seconds_left < 0]:
                     self._replace(worker, worker.why_overdue())
                 yield from self._finished()
+            done = True
         finally:
-            for worker in self._workers:
-                worker.end()
+            # What has not come to its end leaves processes with work in hand, whose records would come next time.
+            while self._workers and not (keep and done):
+                self._workers.popitem()[0].end()
 
     def _fill(self) -> bool:
         """Put the next sources in line; False when everything is done."""
@@ -168,7 +214,7 @@ class _Reading:
         if rest:
             slot.task = Task(source, rest)
 
-    def _finished(self) -> Iterator[ReadRecord]:
+    def _finished(self) -> Records:
         while self._slots:
             first = self._slots[0]
             while first.records:

@@ -89,6 +89,7 @@ def same_hits(one, many):
         assert [(hit["evidence"], hit["text"]) for hit in a] == [(hit["evidence"], hit["text"]) for hit in b]
 
 
+@pytest.mark.slow
 def test_commands_that_read_take_shards_for_an_index(whole, sharded, tmp_path):
     same_hits(whole, sharded)
     one, many = answer("index", "info", "--index", whole), answer("index", "info", "--index", sharded)

@@ -1,0 +1,99 @@
+"""Joining a Ray cluster, or starting one of this machine alone: quietly, without a dashboard, and telling nobody."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from colsearcher.indexes.errors import MissingExtra, UserError
+
+# Shared memory of a cluster that is started here: pages on their way are small, and few are.
+STORE_BYTES = 1 << 30
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DATA_LOG_LEVEL": "ERROR",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+}
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What a cluster has to offer, all its machines together."""
+
+    cpus: int
+    gpus: int
+
+    def __str__(self) -> str:
+        return f"{self.cpus} CPUs" + (f", {self.gpus} GPUs" if self.gpus else "")
+
+
+def check_address(address: str) -> None:
+    """
+    Raises:
+        UserError: it is not "local", "auto" or host:port.
+    """
+    if address not in ("local", "auto") and not re.fullmatch(r"[\w.-]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}", address):
+        raise UserError(
+            f"«{address}» is not the address of a Ray cluster; write --ray local, --ray auto or --ray host:port, "
+            "or --ray alone at the end of the line."
+        )
+
+
+@contextmanager
+def ray_cluster(address: str, *, cpus: int | None = None, store_bytes: int = STORE_BYTES) -> Iterator[Cluster]:
+    """A cluster for the time of the `with`. One that this process has joined already is used, and not left.
+
+    Args:
+        address: "local" starts one on this machine, "auto" joins the one that runs here, "host:port" that of a head node.
+        cpus: of one that is started here, how many it may use; None for all.
+        store_bytes: of one that is started here, the shared memory.
+
+    Raises:
+        MissingExtra: Ray is not installed.
+        UserError: the address is none, or no cluster answers there.
+    """
+    check_address(address)
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    # Ray warns of settings of its own that nobody here has made.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            import ray
+            import ray.data
+        except ImportError as error:
+            raise MissingExtra(
+                f"Work on a Ray cluster needs a package that is not installed ({error.name}); "
+                "run pip install 'colsearcher[ray]'."
+            ) from None
+        joined = ray.is_initialized()
+        if not joined:
+            own: dict[str, Any] = (
+                {"include_dashboard": False, "num_cpus": cpus, "object_store_memory": store_bytes} if address == "local" else {}
+            )
+            try:
+                ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **own)
+            except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
+                why = str(error).strip().split("\n")[0].rstrip(".")
+                raise UserError(
+                    f"There is no Ray cluster to work on at {address} ({why}); "
+                    "start one with `ray start --head`, or use --ray local."
+                ) from None
+        settings = ray.data.DataContext.get_current()
+        settings.enable_progress_bars = False
+        settings.print_on_execution_start = False
+        # Hours may pass before a long file's first page, or until an autoscaler has found a machine.
+        settings.execution_no_progress_timeout_s = -1
+    try:
+        found = ray.cluster_resources()
+        yield Cluster(max(1, int(found.get("CPU", 1))), int(found.get("GPU", 0)))
+    finally:
+        if not joined:
+            ray.shutdown()
