@@ -28,9 +28,19 @@ def argument(help: str) -> Any:
     return dataclasses.field(metadata={"help": help, "positional": True})
 
 
-def option(help: str, *, default: Any = dataclasses.MISSING, short: str | None = None, metavar: str | None = None) -> Any:
-    """A flag named after the field (`max_searches` -> `--max-searches`); required where it has no default."""
-    metadata = {"help": help, "positional": False, "short": short, "metavar": metavar}
+def option(
+    help: str,
+    *,
+    default: Any = dataclasses.MISSING,
+    short: str | None = None,
+    metavar: str | None = None,
+    bare: str | None = None,
+) -> Any:
+    """A flag named after the field (`max_searches` -> `--max-searches`); required where it has no default.
+
+    With `bare` the flag may also stand alone, and that is its value then.
+    """
+    metadata = {"help": help, "positional": False, "short": short, "metavar": metavar, "bare": bare}
     return dataclasses.field(default=default, metadata=metadata, kw_only=True)
 
 
@@ -80,6 +90,8 @@ def _add(parser: argparse.ArgumentParser, field: dataclasses.Field[Any], hint: A
         keywords["choices"] = choices
     else:
         keywords["metavar"] = meta["metavar"] or kind.__name__.upper()
+    if meta["bare"] is not None:
+        keywords |= {"nargs": "?", "const": meta["bare"]}
     default: Any = None if required else field.default
     if many:
         keywords["action"] = "append"

@@ -38,7 +38,7 @@ from colsearcher.retrieval.reading import (
 
 # Tasks of `CHUNK` pages that are embedded together.
 _EMBED_TASKS = 4
-# A process that dies (of a lack of memory, say) is started again so often, and its task tried again.
+# A task whose actor dies (of a lack of memory, say) is tried again so often; then the run ends.
 _RETRIES = 3
 
 LoadEmbedder: TypeAlias = Callable[[], PageEmbedder]
@@ -167,7 +167,7 @@ def _results(tasks: list[bytes], settings: ReadSettings, load: LoadEmbedder, clu
     embedders = ray.data.ActorPoolStrategy(size=min(cluster.gpus or cluster.cpus, -(-len(tasks) // _EMBED_TASKS)))
     dataset = ray.data.from_items([{"task": task} for task in tasks], override_num_blocks=len(tasks))
     with warnings.catch_warnings():
-        # Ray means to replace `ray_remote_args_fn`, and has nothing else yet that bounds how often a dead actor is restarted.
+        # Ray means to replace `ray_remote_args_fn`, and has nothing else yet that bounds how often a task is tried again.
         warnings.simplefilter("ignore", RayDeprecationWarning)
         read = dataset.map_batches(
             _Reader,
@@ -191,7 +191,7 @@ def _results(tasks: list[bytes], settings: ReadSettings, load: LoadEmbedder, clu
 
 
 def _retries() -> dict[str, int]:
-    return {"max_restarts": _RETRIES, "max_task_retries": _RETRIES}
+    return {"max_restarts": -1, "max_task_retries": _RETRIES}
 
 
 class _Reader:

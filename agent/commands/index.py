@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from colsearcher.agent.flags import argument, option
 from colsearcher.agent.terminal import ProgressLine, duration, show, show_json, size, tell
 from colsearcher.indexes.errors import UserError
+
+if TYPE_CHECKING:
+    from colsearcher.retrieval.indexing import IndexReport
 
 
 @dataclass(frozen=True)
@@ -38,28 +41,59 @@ class Add:
         default=None,
         metavar="NPZ",
     )
+    ray: str | None = option(
+        "read and embed on a Ray cluster: local starts one here, auto joins the one that runs here, or host:port",
+        default=None,
+        metavar="ADDRESS",
+        bare="local",
+    )
+    shards: int | None = option(
+        "write N indexes at once, in folders of --index, with a Ray actor each", default=None, metavar="N"
+    )
     page_seconds: float = option("give a page up after so long", default=60.0)
     retry: bool = option("read pages again that could not be read before", default=False)
     json: bool = option("print one JSON document", default=False)
 
     def run(self) -> int:
+        from functools import partial
+
+        from colsearcher.agent.commands.index_on_ray import add_on_ray, require_place
         from colsearcher.indexes.page_pooling import PagePooling
+        from colsearcher.indexes.shards import open_index
         from colsearcher.retrieval.corpus import find_sources
         from colsearcher.retrieval.embedder import load_embedder
         from colsearcher.retrieval.indexing import Progress, add_documents, missing_work, open_or_create
         from colsearcher.retrieval.projection import embedder_for
+        from colsearcher.retrieval.ray_cluster import check_address
         from colsearcher.retrieval.reading import ReadSettings
         from colsearcher.retrieval.survey import OCR_UNITS, survey
 
+        if self.ray is not None:
+            check_address(self.ray)
         settings = ReadSettings(renderer=self.renderer, ocr=self.ocr, page_seconds=self.page_seconds)
         PagePooling.parse(self.pool or "none")  # a wrong word should not wait for the model to load
         sources = find_sources(self.paths)
         if not sources.files:
             raise UserError(f"There is no PDF and no image in {', '.join(map(str, self.paths))}; name a folder that has some.")
-        embedder = embedder_for(self.index, load_embedder(self.embedder), self.projection)
-        with open_or_create(
-            self.index, embedder, settings, codec=self.codec, drop_originals=self.drop_originals, pool=self.pool
-        ) as index:
+        place = require_place(self.index, self.shards)
+        embedder = embedder_for(place, load_embedder(self.embedder), self.projection)
+        opened = partial(
+            open_or_create, settings=settings, codec=self.codec, drop_originals=self.drop_originals, pool=self.pool
+        )
+        if self.ray is not None or self.shards is not None:
+            report = add_on_ray(
+                self.index,
+                opened,
+                sources,
+                embedder,
+                settings,
+                address=self.ray or "local",
+                shards=self.shards,
+                retry=self.retry,
+            )
+            with open_index(self.index) as written:
+                return self._show(report, written.info())
+        with opened(self.index, embedder) as index:
             with index.writing():
                 tell(f"looking through {len(sources.files):,} files")
                 work = missing_work(index, sources, retry=self.retry)
@@ -74,6 +108,9 @@ class Add:
 
                     report = add_documents(index, embedder, work, settings, on_progress=on_progress)
             info = index.info()
+        return self._show(report, info)
+
+    def _show(self, report: IndexReport, info: dict[str, object]) -> int:
         for name in report.documents_recovered:
             tell(f"  repaired: {name} is damaged; what could be read of it was")
         for problem in report.problems:

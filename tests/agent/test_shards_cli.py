@@ -12,6 +12,7 @@ from documents import text_pdf
 from colsearcher.indexes.page_index import PageIndex
 from colsearcher.indexes.records import PageRecord
 from colsearcher.indexes.shard_list import shard_of, write_shards
+from colsearcher.indexes.shards import open_index
 
 COLSEARCHER = str(Path(sys.executable).parent / "colsearcher")
 PAGES = {
@@ -123,3 +124,37 @@ def test_commands_that_need_one_piece_say_so(sharded, tmp_path):
     assert "There is no index at" in call("serve-shard", "--index", tmp_path / "none", code=2).stderr
     said = call("serve-shard", "--index", sharded / "shard-0", "--host", "192.0.2.1", code=2).stderr
     assert "Nothing can be served at 192.0.2.1" in said
+
+
+@pytest.mark.slow
+def test_a_cluster_makes_the_index_and_the_shards(corpus, whole, tmp_path):
+    with PageIndex.open(whole) as one:
+        wanted = one.texts()
+    for more in (["--ray"], ["--ray", "local", "--shards", "2"]):
+        folder = tmp_path / more[-1]
+        command = ["index", "add", corpus, "--index", folder, *more]
+        done = call(*command, "--json")
+        report = json.loads(done.stdout)
+        assert (report["pages_added"], report["problems"], report["index"]["pages"]) == (8, [], 8)
+        # Of Ray only a line of its C++ side about actors that may be restarted, which nothing turns off.
+        lines = [line for line in done.stderr.splitlines() if not line.startswith("indexing ") and "core_worker.cc" not in line]
+        assert len(lines) == 2 and "on a Ray cluster of" in lines[1], done.stderr
+        with open_index(folder) as made:
+            assert made.texts() == wanted and made.verify() == []
+        assert answer("search", QUESTION, "--index", folder)["hits"][0]["document"] == "ferry.pdf"
+        again = answer(*command)
+        assert (again["pages_added"], again["pages_unchanged"]) == (0, 8)
+    assert "holds 2 shards; add documents to them with --shards 2" in call(*command[:5], code=2).stderr
+
+
+def test_wrong_words_for_a_cluster_are_one_sentence(corpus, whole, sharded, tmp_path):
+    for words, sentence in (
+        (["--ray", "--index", tmp_path / "x", "--shards", "0"], "--shards is 0"),
+        (["--index", tmp_path / "x", "--ray", corpus], "is not the address of a Ray cluster"),
+        (["--index", sharded], "holds 2 shards; add documents to them with --shards 2"),
+        (["--index", sharded, "--shards", "3"], "holds 2 shards, not 3"),
+        (["--index", whole, "--shards", "2"], "is of one piece"),
+    ):
+        said = call("index", "add", corpus, *words, code=2)
+        assert said.stdout == "" and sentence in said.stderr and "Traceback" not in said.stderr
+    assert not (tmp_path / "x").exists()
