@@ -1,7 +1,6 @@
 """What a user types, by subprocess: exit codes, one JSON document on stdout, one sentence on stderr."""
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -9,41 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import COLSEARCHER, ENVIRONMENT, answer, call, complaint, write_corpus
 from documents import locked_pdf, text_pdf
 from PIL import Image
-
-COLSEARCHER = str(Path(sys.executable).parent / "colsearcher")
-ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1"}
-
-
-def call(*words, code=0):
-    done = subprocess.run(
-        [COLSEARCHER, *map(str, words)], capture_output=True, text=True, check=False, env=ENVIRONMENT, timeout=300
-    )
-    assert done.returncode == code, f"{words}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done
-
-
-def answer(*words):
-    """The JSON document of a command; stdout holds nothing else."""
-    return json.loads(call(*words, "--json").stdout)
-
-
-def complaint(*words):
-    done = call(*words, code=2)
-    assert done.stdout == "" and "Traceback" not in done.stderr
-    return done.stderr
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("corpus")
-    text_pdf(
-        folder / "ferry.pdf",
-        ["The ferry to Lindholm leaves\nat nine in the morning.", "Tickets cost twelve crowns\nfor adults."],
-    )
-    text_pdf(folder / "garden.pdf", ["Tulips are planted in October,\nten centimetres deep.", "Roses need pruning in March."])
-    return folder
+    return write_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 @pytest.fixture(scope="module")
