@@ -50,6 +50,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "bench codecs": Command("colsearcher.training.commands:BenchCodecs", "what each codec keeps of the exact ranking"),
     "bench pooling": Command("colsearcher.training.storage_commands:BenchPooling", "what storing fewer vectors costs"),
+    "bench embed": Command("colsearcher.training.embed_bench:BenchEmbed", "time how pages become vectors"),
     "bench search": Command("colsearcher.training.commands:BenchSearch", "time searches beside other engines"),
     "doctor": Command("colsearcher.agent.commands.doctor:Doctor", "check this installation; a fix for each fault"),
 }

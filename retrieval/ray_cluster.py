@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import socket
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from colsearcher.indexes.errors import MissingExtra, UserError
 
 # Shared memory of a cluster that is started here: pages on their way are small, and few are.
 STORE_BYTES = 1 << 30
+_CONNECT_SECONDS = 10.0
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -75,17 +77,14 @@ def ray_cluster(address: str, *, cpus: int | None = None, store_bytes: int = STO
             ) from None
         joined = ray.is_initialized()
         if not joined:
+            _require_listener(address)
             own: dict[str, Any] = (
                 {"include_dashboard": False, "num_cpus": cpus, "object_store_memory": store_bytes} if address == "local" else {}
             )
             try:
                 ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **own)
             except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
-                why = str(error).strip().split("\n")[0].rstrip(".")
-                raise UserError(
-                    f"There is no Ray cluster to work on at {address} ({why}); "
-                    "start one with `ray start --head`, or use --ray local."
-                ) from None
+                raise _no_cluster(address, str(error).strip().split("\n")[0].rstrip(".")) from None
         settings = ray.data.DataContext.get_current()
         settings.enable_progress_bars = False
         settings.print_on_execution_start = False
@@ -97,3 +96,20 @@ def ray_cluster(address: str, *, cpus: int | None = None, store_bytes: int = STO
     finally:
         if not joined:
             ray.shutdown()
+
+
+def _require_listener(address: str) -> None:
+    """Ray itself would try for more than a minute."""
+    if address in ("local", "auto"):
+        return
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, str(getattr(error, "strerror", None) or error).lower()) from None
+
+
+def _no_cluster(address: str, why: str) -> UserError:
+    return UserError(
+        f"There is no Ray cluster to work on at {address} ({why}); start one with `ray start --head`, or use --ray local."
+    )

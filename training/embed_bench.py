@@ -44,7 +44,7 @@ class EmbedTimes:
 def time_embedding(
     embedder: PageEmbedder, sources: Sources, *, limit: int | None, tell: Callable[[str], None] = lambda text: None
 ) -> EmbedTimes:
-    """Time an embedder on the first `limit` pages of files (None: on all), and `index add` on all of them, in a temporary folder.
+    """Time an embedder on the first `limit` pages of files, None for all, and `index add` on all, in a temporary folder.
 
     Raises:
         UserError: the files have no page that can be read.

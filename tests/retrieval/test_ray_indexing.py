@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -112,6 +113,14 @@ def test_an_address_where_no_cluster_can_be_is_one_sentence():
     for address in ("corpus/", "http://x", "a:b"):
         with pytest.raises(UserError, match="is not the address of a Ray cluster"), ray_cluster(address):
             pass
+
+
+def test_a_cluster_that_does_not_answer_is_one_sentence_at_once():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(UserError, match="There is no Ray cluster to work on"), ray_cluster(address):
+        pass
 
 
 def test_without_ray_its_extra_is_named(monkeypatch):
