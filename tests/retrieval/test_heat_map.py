@@ -3,8 +3,9 @@ import pytest
 from PIL import Image
 
 from colsearcher.indexes.address import Address
+from colsearcher.indexes.errors import UserError
 from colsearcher.indexes.records import PageEmbedding, QueryEmbedding
-from colsearcher.retrieval.heat_map import crop, draw_heat_map, evidence, relevance
+from colsearcher.retrieval.heat_map import crop, draw_heat_map, evidence, only_word, region, relevance
 
 BOXES = np.array([[0.1, 0.1, 0.3, 0.2], [0.6, 0.1, 0.9, 0.2], [0.1, 0.7, 0.3, 0.9], [0, 0, 1, 1]], np.float32)
 PAGE = PageEmbedding(np.eye(4, dtype=np.float16), BOXES, np.array([False, False, False, True]))
@@ -54,3 +55,20 @@ def test_crop_cuts_the_box():
     assert crop(image, Address("a.pdf", 1)).size == (200, 100)
     assert crop(image, Address("a.pdf", 1, (0.5, 0, 1, 0.25))).size == (100, 25)
     assert crop(image, Address("a.pdf", 1, (0.5, 0.5, 0.5001, 0.5001))).size == (1, 1)
+
+
+def test_one_word_of_a_question_is_all_that_counts():
+    alone = only_word(query([1, 0, 0, 0], [0, 1, 0, 0]), "C")
+    assert relevance(PAGE, alone).argmax() == 1
+    with pytest.raises(UserError, match="has no word «z»; its words are b, c"):
+        only_word(query([1, 0], [0, 1]), "z")
+
+
+def test_a_region_is_the_best_place_and_what_touches_it():
+    boxes = np.array([[0.0, 0.0, 0.2, 0.2], [0.2, 0.0, 0.4, 0.2], [0.2, 0.2, 0.4, 0.4], [0.8, 0.8, 1, 1], [0.4, 0, 0.6, 0.2]])
+    vectors = np.array([[1.0], [0.9], [0.8], [0.95], [0.1]])
+    page = PageEmbedding(vectors, boxes, np.zeros(5, bool))
+    padded = PageEmbedding(np.vstack([vectors, np.zeros((6, 1))]), np.vstack([boxes, boxes[[4] * 6]]), np.zeros(11, bool))
+    assert region(padded, query([1])) == (0.0, 0.0, 0.4, 0.4)
+    nowhere = PageEmbedding(vectors, boxes, np.ones(5, bool))
+    assert region(nowhere, query([1])) is None and region(page, query([1])) is not None
