@@ -111,7 +111,6 @@ def _require_listener(address: str) -> None:
 
 def _no_cluster(address: str, why: str) -> UserError:
     # Where an address is named Ray shows no token unless told to, and a cluster that wants one then refuses the connection.
-    token = ", set RAY_AUTH_MODE=token if it has a token" if address != "auto" and "RAY_AUTH_MODE" not in os.environ else ""
-    return UserError(
-        f"There is no Ray cluster to work on at {address} ({why}); start one with `ray start --head`{token}, or use --ray local."
-    )
+    token = ", set RAY_AUTH_MODE=token if it has one" if address != "auto" and "RAY_AUTH_MODE" not in os.environ else ""
+    fix = f"start one with `ray start --head`{token}, or use --ray local."
+    return UserError(f"There is no Ray cluster to work on at {address} ({why}); {fix}")
