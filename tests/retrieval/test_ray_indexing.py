@@ -70,6 +70,15 @@ def require_same(one, other):
             assert a.page(*place).size == b.page(*place).size
 
 
+def test_a_cluster_that_does_not_answer_is_one_sentence_at_once():
+    """Before the others: a process that has joined a cluster stays with it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(UserError, match="There is no Ray cluster to work on"), ray_cluster(address):
+        pass
+
+
 def test_the_index_is_the_same_and_a_second_run_does_nothing(two_workers, tmp_path):
     corpus = write_corpus(tmp_path / "corpus", documents=3, pages=11)
     locked_pdf(corpus / "locked.pdf")
@@ -113,14 +122,6 @@ def test_an_address_where_no_cluster_can_be_is_one_sentence():
     for address in ("corpus/", "http://x", "a:b"):
         with pytest.raises(UserError, match="is not the address of a Ray cluster"), ray_cluster(address):
             pass
-
-
-def test_a_cluster_that_does_not_answer_is_one_sentence_at_once():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    with pytest.raises(UserError, match="There is no Ray cluster to work on"), ray_cluster(address):
-        pass
 
 
 def test_without_ray_its_extra_is_named(monkeypatch):
