@@ -26,6 +26,7 @@ from colsearcher.retrieval.corpus import ReadProblem, Source, Sources, content_h
 from colsearcher.retrieval.embedder import PageEmbedder
 from colsearcher.retrieval.ocr import OcrEngine
 from colsearcher.retrieval.page import Page
+from colsearcher.retrieval.page_reader import OcrMode
 from colsearcher.retrieval.pipeline import InOrder, read_ahead
 from colsearcher.retrieval.projection import keep_projection
 from colsearcher.retrieval.reading import DocumentInfo, Read, ReadSettings, read_documents
@@ -147,6 +148,14 @@ def open_or_create(
     return index
 
 
+def ocr_mode(embedder: PageEmbedder, asked: OcrMode | None) -> OcrMode:
+    """What was asked for; else "auto" for an embedder that reads words, "never" for one that looks at the page.
+
+    Words of a scan are then only missing where words count beside the vectors: in BM25 and in what a text policy reads.
+    """
+    return asked or ("never" if embedder.picture_pixels else "auto")
+
+
 def missing_work(index: PageIndex | None, sources: Sources, *, retry: bool = False) -> Work:
     """Compare the sources with what an index (None: an empty one) holds.
 
@@ -252,7 +261,7 @@ class _Run:
             self.report.problems.append(record)
             if record.page is None:
                 return
-        elif record.ocr_reason:
+        elif record.word_source == "ocr":
             self.report.pages_ocr += 1
         self._read += 1
         self._pending.append(record)

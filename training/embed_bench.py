@@ -53,7 +53,7 @@ def time_embedding(
     tell("reading pages")
     records = read_documents(list(sources.files), settings)
     pages = list(islice((record for record in records if isinstance(record, Page)), limit))
-    records.close()  # type: ignore[attr-defined]
+    records.close()
     if not pages:
         raise UserError("None of the files has a page that can be read.")
     embedder.embed_pages(pages[:BATCH_PAGES])  # weights load and shapes are tried at the first batch

@@ -25,7 +25,10 @@ class Add:
     index: Path = option("the index folder; made if it does not exist", metavar="DIR")
     embedder: str = option("what turns pages into vectors", default="minilm")
     renderer: Literal["pdfium", "poppler"] = option("what draws the pages", default="pdfium")
-    ocr: Literal["auto", "never", "always"] = option("read words off the picture: where a page has none", default="auto")
+    ocr: Literal["auto", "never", "always"] | None = option(
+        "read words off the picture: where a page has none (auto, the default), or never (the default for models that look)",
+        default=None,
+    )
     codec: Literal["fp16", "int8", "4bit", "2bit", "1bit"] | None = option(
         "how a new index stores vectors (default: 4bit)", default=None
     )
@@ -50,6 +53,7 @@ class Add:
     shards: int | None = option(
         "write N indexes at once, in folders of --index, with a Ray actor each", default=None, metavar="N"
     )
+    device: str = option("where a model that looks at pages runs: cpu, cuda, or auto", default="auto")
     page_seconds: float = option("give a page up after so long", default=60.0)
     retry: bool = option("read pages again that could not be read before", default=False)
     json: bool = option("print one JSON document", default=False)
@@ -62,7 +66,7 @@ class Add:
         from colsearcher.indexes.shards import open_index
         from colsearcher.retrieval.corpus import find_sources
         from colsearcher.retrieval.embedder import load_embedder
-        from colsearcher.retrieval.indexing import Progress, add_documents, missing_work, open_or_create
+        from colsearcher.retrieval.indexing import Progress, add_documents, missing_work, ocr_mode, open_or_create
         from colsearcher.retrieval.projection import embedder_for
         from colsearcher.retrieval.ray_cluster import check_address
         from colsearcher.retrieval.reading import ReadSettings
@@ -70,13 +74,14 @@ class Add:
 
         if self.ray is not None:
             check_address(self.ray)
-        settings = ReadSettings(renderer=self.renderer, ocr=self.ocr, page_seconds=self.page_seconds)
         PagePooling.parse(self.pool or "none")  # a wrong word should not wait for the model to load
         sources = find_sources(self.paths)
         if not sources.files:
             raise UserError(f"There is no PDF and no image in {', '.join(map(str, self.paths))}; name a folder that has some.")
         place = require_place(self.index, self.shards)
-        embedder = embedder_for(place, load_embedder(self.embedder), self.projection)
+        embedder = embedder_for(place, load_embedder(self.embedder, device=self.device), self.projection)
+        ocr = ocr_mode(embedder, self.ocr)
+        settings = ReadSettings(renderer=self.renderer, ocr=ocr, page_seconds=self.page_seconds)
         opened = partial(
             open_or_create, settings=settings, codec=self.codec, drop_originals=self.drop_originals, pool=self.pool
         )

@@ -21,22 +21,25 @@ class Plan:
     index: Path | None = option("an index: plan only what it lacks", default=None, metavar="DIR")
     embedder: str = option("what turns pages into vectors", default="minilm")
     renderer: Literal["pdfium", "poppler"] = option("what draws the pages", default="pdfium")
-    ocr: Literal["auto", "never", "always"] = option("read words off the picture: where a page has none", default="auto")
+    ocr: Literal["auto", "never", "always"] | None = option(
+        "read words off the picture: where a page has none (auto, the default), or never (the default for models that look)",
+        default=None,
+    )
     json: bool = option("print one JSON document", default=False)
 
     def run(self) -> int:
         from colsearcher.indexes.page_index import PageIndex
         from colsearcher.retrieval.corpus import find_sources
         from colsearcher.retrieval.embedder import load_embedder
-        from colsearcher.retrieval.indexing import missing_work
+        from colsearcher.retrieval.indexing import missing_work, ocr_mode
         from colsearcher.retrieval.reading import ReadSettings
         from colsearcher.retrieval.survey import ROW_BYTES, measure, survey
 
-        settings = ReadSettings(renderer=self.renderer, ocr=self.ocr)
         sources = find_sources(self.paths)
         if not sources.files:
             raise UserError(f"There is no PDF and no image in {', '.join(map(str, self.paths))}; name a folder that has some.")
         embedder = load_embedder(self.embedder)
+        settings = ReadSettings(renderer=self.renderer, ocr=ocr_mode(embedder, self.ocr))
         if self.index is not None and PageIndex.exists(self.index):
             with PageIndex.open(self.index) as index:
                 work = missing_work(index, sources)
@@ -69,7 +72,7 @@ class Plan:
                         "ocr": costs and costs.read_ocr_s,
                         "embed": costs and costs.embed_s,
                     },
-                    "models": models(embedder.name, embedder.device, self.ocr),
+                    "models": models(embedder.name, embedder.device, settings.ocr),
                     "problems": [{"document": p.document, "page": p.page, "reason": p.reason} for p in problems],
                 }
             )
@@ -84,7 +87,7 @@ class Plan:
             show(f"measured  {each} a page, on {', '.join(costs.pages)}")
         show(f"time      about {duration(seconds)} on this machine")
         show(f"disk      about {size(disk)} ({size(free)} free)")
-        for role, model in models(embedder.name, embedder.device, self.ocr).items():
+        for role, model in models(embedder.name, embedder.device, settings.ocr).items():
             show(f"{role:<10}{model}")
         for problem in problems:
             show(f"not read  {problem}")
@@ -93,10 +96,12 @@ class Plan:
 
 def models(embedder: str, device: str, ocr: str) -> dict[str, str]:
     """Role -> which model plays it and where it comes from."""
+    from colsearcher.retrieval.embedder import EMBEDDERS
     from colsearcher.retrieval.minilm import WEIGHTS
     from colsearcher.retrieval.ocr import OcrEngine
 
-    roles = {"embedder": f"{embedder} on {device}; {WEIGHTS.title}, from the installed package {WEIGHTS.package}"}
+    packaged = f"; {WEIGHTS.title}, from the installed package {WEIGHTS.package}" if embedder in EMBEDDERS else ""
+    roles = {"embedder": f"{embedder} on {device}{packaged}"}
     if ocr != "never":
         roles["ocr"] = f"{OcrEngine.name}, from the installed package rapidocr"
     return roles

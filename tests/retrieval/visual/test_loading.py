@@ -58,7 +58,7 @@ def test_an_adapter_is_loaded_with_its_base_and_changes_it(folder, tmp_path):
 
 def test_an_adapter_that_changes_nothing_is_refused(folder, tmp_path):
     adapter(folder, tmp_path / "adapter", trained=False)
-    with pytest.raises(ModelProblem, match="changes 0 of .* layers"):
+    with pytest.raises(ModelProblem, match=r"changes 0 of .* layers"):
         load_checkpoint(str(tmp_path / "adapter"), device="cpu")
 
 
@@ -67,7 +67,7 @@ def test_weights_that_would_stay_random_are_refused(tmp_path):
     state = {name: weight for name, weight in model.state_dict().items() if "custom_text_proj" not in name}
     model.save_pretrained(tmp_path, state_dict=state)
     processor.save_pretrained(tmp_path)
-    with pytest.raises(ModelProblem, match="lacks 2 weights of ColQwen2_5 .*would stay random"):
+    with pytest.raises(ModelProblem, match=r"lacks 2 weights of ColQwen2_5 .*would stay random"):
         load_checkpoint(str(tmp_path), device="cpu")
 
 
@@ -150,7 +150,7 @@ def test_a_page_that_never_fits_is_one_sentence(folder):
 
 def test_a_passage_is_not_looked_at_and_an_empty_question_not_asked(folder):
     embedder = load_embedder(str(folder), device="cpu")
-    with pytest.raises(UserError, match="is a passage of text and ColQwen2.5 looks at pages"):
+    with pytest.raises(UserError, match=r"is a passage of text and ColQwen2\.5 looks at pages"):
         embedder.embed_pages([page(None)])
     with pytest.raises(UserError, match="is empty"):
         embedder.embed_queries([" ? "])
