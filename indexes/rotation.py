@@ -34,8 +34,9 @@ def _apply(vectors_N_D: np.ndarray, *, transpose: bool) -> np.ndarray:
     left, right = _factors(dim)
     if transpose:
         left, right = left.T, right.T
-    x = vectors_N_D.astype(np.float32, copy=False).reshape(n, len(left), len(right)) @ right
-    return np.matmul(left.T, x).reshape(n, dim) if len(left) > 1 else x.reshape(n, dim)
+    # One product of two matrices: numpy multiplies a stack of rows one by one.
+    x = vectors_N_D.astype(np.float32, copy=False).reshape(n * len(left), len(right)) @ right
+    return np.matmul(left.T, x.reshape(n, len(left), len(right))).reshape(n, dim) if len(left) > 1 else x
 
 
 @functools.cache

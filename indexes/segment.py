@@ -106,7 +106,9 @@ def encode_rows(embeddings: Sequence[PageEmbedding], storage: Storage) -> Stored
     to_encode = vectors
     if storage.codec.bits < 16:
         widened = vectors.astype(np.float32)
-        centres = (np.add.reduceat(widened, np.cumsum(rows_P) - rows_P, axis=0) / rows_P[:, None]).astype("<f2")
+        ends = np.cumsum(rows_P)
+        pages = zip((ends - rows_P).tolist(), ends.tolist(), strict=True)
+        centres = np.array([widened[start:stop].mean(axis=0) for start, stop in pages]).astype("<f2")
         to_encode = widened - np.repeat(centres.astype(np.float32), rows_P, axis=0)
     return StoredRows(
         storage.codec.encode(to_encode),

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from types import TracebackType
@@ -73,6 +71,7 @@ class PdfFile:
             self.metadata = _metadata(self._document)
             if self._document.get_formtype() != raw.FORMTYPE_NONE:
                 self._document.init_forms()
+            self._last: tuple[int, pdfium.PdfPage] | None = None
 
     def __enter__(self) -> PdfFile:
         return self
@@ -82,6 +81,7 @@ class PdfFile:
 
     def close(self) -> None:
         with _PDFIUM:
+            self._close_page()
             self._document.close()
 
     def size(self, number: int) -> tuple[float, float]:
@@ -90,8 +90,8 @@ class PdfFile:
         Raises:
             FileProblem: the page is missing or broken.
         """
-        with _PDFIUM, self._page(number) as page:
-            return page.get_size()
+        with _PDFIUM:
+            return self._page(number).get_size()
 
     def words(self, number: int) -> tuple[Word, ...]:
         """The words of the text layer, see `textlayer.words_of`.
@@ -99,8 +99,8 @@ class PdfFile:
         Raises:
             FileProblem: the page is missing or broken.
         """
-        with _PDFIUM, self._page(number) as page:
-            return words_of(page)
+        with _PDFIUM:
+            return words_of(self._page(number))
 
     def image_share(self, number: int) -> float:
         """The part of the page, 0 to 1, that the largest picture on it covers.
@@ -108,7 +108,8 @@ class PdfFile:
         Raises:
             FileProblem: the page is missing or broken.
         """
-        with _PDFIUM, self._page(number) as page:
+        with _PDFIUM:
+            page = self._page(number)
             left, bottom, right, top = page.get_bbox()
             area = (right - left) * (top - bottom)
             share = 0.0
@@ -124,7 +125,8 @@ class PdfFile:
         Raises:
             FileProblem: the page is missing, broken or does not fit in memory.
         """
-        with _PDFIUM, self._page(number) as page:
+        with _PDFIUM:
+            page = self._page(number)
             width, height = pixels
             bitmap = pdfium.PdfBitmap.new_native(width, height, raw.FPDFBitmap_BGRx)
             bitmap.fill_rect((255, 255, 255, 255), 0, 0, width, height)
@@ -134,16 +136,20 @@ class PdfFile:
                 raw.FPDF_FFLDraw(page.formenv.raw, bitmap.raw, page.raw, *place)
             return bitmap.to_pil().convert("RGB")
 
-    @contextmanager
-    def _page(self, number: int) -> Iterator[pdfium.PdfPage]:
-        try:
-            page = self._document[number - 1]
-        except (pdfium.PdfiumError, IndexError) as error:
-            raise FileProblem(f"Page {number} is missing or broken in the file.") from error
-        try:
-            yield page
-        finally:
-            page.close()
+    def _page(self, number: int) -> pdfium.PdfPage:
+        """A page, open until another one is wanted: a page is asked for its words, its size and its picture in turn."""
+        if self._last is None or self._last[0] != number:
+            self._close_page()
+            try:
+                self._last = number, self._document[number - 1]
+            except (pdfium.PdfiumError, IndexError) as error:
+                raise FileProblem(f"Page {number} is missing or broken in the file.") from error
+        return self._last[1]
+
+    def _close_page(self) -> None:
+        if self._last is not None:
+            self._last[1].close()
+        self._last = None
 
 
 def _open(path: Path) -> tuple[pdfium.PdfDocument, bool]:

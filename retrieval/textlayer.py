@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import unicodedata
 from collections.abc import Callable, Iterator
 
@@ -14,7 +15,8 @@ from colsearcher.indexes.errors import FileProblem
 from colsearcher.retrieval.page import Word
 
 # pdfium reports the hyphen at which a line breaks a word as one of these, and leaves out the line break after it.
-_LINE_HYPHENS = frozenset({0x02, 0xFFFE})
+_LINE_HYPHENS = "\x02\ufffe"
+_RUNS = re.compile(rf"(?P<part>[^\s{_LINE_HYPHENS}]+)|(?P<space>[\s{_LINE_HYPHENS}]*\s[\s{_LINE_HYPHENS}]*)")
 
 
 def words_of(page: pdfium.PdfPage) -> tuple[Word, ...]:
@@ -49,44 +51,48 @@ def clean(text: str) -> str:
     return " ".join(text.split())
 
 
-# The characters of one word as (first index, last index, code points), one part for each line that it stands on.
-_Part = tuple[int, int, list[int]]
+# The characters of one word as (first index, last index, text), one part for each line that it stands on.
+_Part = tuple[int, int, str]
 
 
 def _split(text: raw.FPDF_TEXTPAGE) -> Iterator[list[_Part]]:
     """Cut the characters of a text page at white space."""
-    unicode_at = raw.FPDFText_GetUnicode
     parts: list[_Part] = []
-    codes: list[int] = []
-    first = 0
+    for run in _RUNS.finditer(_characters(text)):
+        if run.lastgroup == "part":
+            parts.append((run.start(), run.end() - 1, run[0]))
+        elif parts:
+            yield parts
+            parts = []
+    if parts:
+        yield parts
+
+
+def _characters(text: raw.FPDF_TEXTPAGE) -> str:
+    """All characters of a text page, one for each index."""
     count = raw.FPDFText_CountChars(text)
-    for index in range(count + 1):
-        code = unicode_at(text, index) if index < count else 0x20
-        if code in _LINE_HYPHENS or (code < 0x110000 and chr(code).isspace()):
-            if codes:
-                parts.append((first, index - 1, codes))
-                codes = []
-            if parts and code not in _LINE_HYPHENS:
-                yield parts
-                parts = []
-        else:
-            if not codes:
-                first = index
-            codes.append(code)
+    units = (ctypes.c_ushort * (count + 1))()
+    if raw.FPDFText_GetText(text, 0, count, units) == count + 1:
+        found = bytes(units)[: 2 * count].decode("utf-16-le", "surrogatepass")
+        if len(found) == count:
+            return found
+    # Some have no unit of their own in the text, or two.
+    codes = (raw.FPDFText_GetUnicode(text, index) for index in range(count))
+    return "".join(chr(code) if code < 0x110000 else "\ufffd" for code in codes)
 
 
 def _word(parts: list[_Part], text: raw.FPDF_TEXTPAGE, place: Callable[[Box], Box | None]) -> Word | None:
-    content = clean("".join(chr(code) for part in parts for code in part[2])).replace(" ", "")
+    content = clean("".join(part[2] for part in parts)).replace(" ", "")
     if not content:
         return None
-    first, last, _ = max(parts, key=lambda part: part[1] - part[0])
-    box = place(_union(_char_box(text, first), _char_box(text, last)))
+    first, last, _ = parts[0] if len(parts) == 1 else max(parts, key=lambda part: part[1] - part[0])
+    loose = raw.FS_RECTF()
+    box = place(_union(_char_box(text, first, loose), _char_box(text, last, loose)))
     return None if box is None else Word(content, box)
 
 
-def _char_box(text: raw.FPDF_TEXTPAGE, index: int) -> Box:
-    """(left, bottom, right, top) of a character in the page's own points, as high as its line."""
-    loose = raw.FS_RECTF()
+def _char_box(text: raw.FPDF_TEXTPAGE, index: int, loose: raw.FS_RECTF) -> Box:
+    """(left, bottom, right, top) of a character in the page's own points, as high as its line; `loose` is scratch."""
     if raw.FPDFText_GetLooseCharBox(text, index, ctypes.byref(loose)) and loose.top > loose.bottom:
         return loose.left, loose.bottom, loose.right, loose.top
     left, right, bottom, top = (ctypes.c_double() for _ in range(4))
