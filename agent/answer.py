@@ -123,7 +123,7 @@ def supports(page: str, answer: str, question: str = "") -> bool:
     >>> supports("Revenue rose to 1,577 million euros.", "1,578 million")
     False
     """
-    wanted, there = _bare(_without_citations(answer)), _bare(page)
+    wanted, there = _bare(without_citations(answer)), _bare(page)
     if not wanted:
         return False
     if len(wanted) <= SHORT:
@@ -155,6 +155,7 @@ def _names(answer: str, address: Address) -> bool:
     return re.search(re.escape(str(address)) + r"(?!\d)", answer) is not None
 
 
-def _without_citations(answer: str) -> str:
+def without_citations(answer: str) -> str:
+    """The answer without page numbers in brackets and addresses."""
     answer = re.sub(r"\[?\S+#p=\d+(?:&box=[\d.,]+)?\]?", " ", answer)
     return _NUMBER_CITED.sub(" ", answer)

@@ -48,10 +48,19 @@ COMMANDS: dict[str, Command] = {
     "compare indexes": Command(
         "colsearcher.training.compare_command:CompareIndexes", "the same with two indexes that exist already"
     ),
+    "eval answers": Command("colsearcher.training.answer_commands:EvalAnswers", "score what a policy answers; resumable"),
+    "compare answers": Command("colsearcher.training.answer_commands:CompareAnswers", "two answer runs, with an interval"),
     "bench codecs": Command("colsearcher.training.commands:BenchCodecs", "what each codec keeps of the exact ranking"),
     "bench pooling": Command("colsearcher.training.storage_commands:BenchPooling", "what storing fewer vectors costs"),
     "bench embed": Command("colsearcher.training.embed_bench:BenchEmbed", "time how pages become vectors"),
     "bench search": Command("colsearcher.training.commands:BenchSearch", "time searches beside other engines"),
+    "train retriever": Command(
+        "colsearcher.training.retriever.commands:TrainRetriever", "fine-tune a visual embedder on questions and pages"
+    ),
+    "train merge": Command("colsearcher.training.retriever.commands:TrainMerge", "write a run's adapter as a plain checkpoint"),
+    "train practice": Command(
+        "colsearcher.training.retriever.commands:TrainPractice", "write a small model and pages to try training with"
+    ),
     "doctor": Command("colsearcher.agent.commands.doctor:Doctor", "check this installation; a fix for each fault"),
 }
 

@@ -61,8 +61,9 @@ class ProgressLine:
     line is redrawn; elsewhere a new line is written every ten seconds.
     """
 
-    def __init__(self, verb: str, pages: int, units: float) -> None:
+    def __init__(self, verb: str, pages: int, units: float, *, things: str = "pages") -> None:
         self._verb = verb
+        self._things = things
         self._pages = pages
         self._units = units
         self._live = sys.stderr.isatty()
@@ -91,7 +92,7 @@ class ProgressLine:
             left = f"  about {duration(elapsed / units * (self._units - units))} left"
         rate = pages / elapsed if elapsed > 0 else 0.0
         bar = f"[{'█' * round(share * 20):░<20}] " if self._live else ""
-        line = f"{self._verb} {bar}{pages:,}/{self._pages:,} pages  {rate:.1f} pages/s{left}  {note}"
+        line = f"{self._verb} {bar}{pages:,}/{self._pages:,} {self._things}  {rate:.1f} {self._things}/s{left}  {note}"
         if self._live:
             line = line[:118]
             sys.stderr.write(f"\r{line:<{self._width}}")

@@ -1,19 +1,15 @@
 """Fewer and shorter vectors as a user types them, by subprocess, on the sample corpus."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import answer, call
 from documents import text_pdf
 from PIL import Image
 
-COLSEARCHER = str(Path(sys.executable).parent / "colsearcher")
-ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1"}
 TOPICS = {
     "ferry": [
         "The ferry to Lindholm leaves at nine in the morning.",
@@ -22,18 +18,6 @@ TOPICS = {
     "garden": ["Tulips are planted in October, ten centimetres deep.", "Roses need pruning in March, before the buds open."],
     "bread": ["Rye bread is baked for two hours at a low heat.", "The dough of wheat rises overnight in a cool place."],
 }
-
-
-def call(*words, code=0):
-    done = subprocess.run(
-        [COLSEARCHER, *map(str, words)], capture_output=True, text=True, check=False, env=ENVIRONMENT, timeout=300
-    )
-    assert done.returncode == code, f"{words}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done
-
-
-def answer(*words):
-    return json.loads(call(*words, "--json").stdout)
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,10 @@
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from command_line import COLSEARCHER, answer, call
 from documents import text_pdf
 
 from colsearcher.indexes.page_index import PageIndex
@@ -14,7 +14,6 @@ from colsearcher.indexes.records import PageRecord
 from colsearcher.indexes.shard_list import shard_of, write_shards
 from colsearcher.indexes.shards import open_index
 
-COLSEARCHER = str(Path(sys.executable).parent / "colsearcher")
 PAGES = {
     "ferry.pdf": ["The ferry to Lindholm leaves at nine in the morning.", "Tickets cost twelve crowns for adults."],
     "garden.pdf": ["Tulips are planted in October, ten centimetres deep.", "Roses need pruning in March."],
@@ -22,16 +21,6 @@ PAGES = {
     "boat.pdf": ["Dogs travel on the ferry for free.", "The morning boat is full in October."],
 }
 QUESTION = "Which ferry leaves in the morning in October?"
-
-
-def call(*words, code=0):
-    done = subprocess.run([COLSEARCHER, *map(str, words)], capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == code, f"{words}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done
-
-
-def answer(*words):
-    return json.loads(call(*words, "--json").stdout)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,206 @@
+"""Ask a policy every question of a file and score what it says. A run is a folder and goes on where it was stopped."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from colsearcher.agent.answer import make_answer, without_citations
+from colsearcher.agent.engine import Engine, Sampling
+from colsearcher.agent.protocol import Protocol
+from colsearcher.agent.retriever import Retriever
+from colsearcher.agent.rollout import Budgets, run_rollout
+from colsearcher.indexes.errors import UserError
+from colsearcher.training.answer_metrics import score_answer
+from colsearcher.training.questions import Question
+from colsearcher.training.retrieval_metrics import bootstrap_interval
+
+METRICS = ("em", "f1", "cem", "anls")
+_CONFIG, _RECORDS = "config.json", "answers.jsonl"
+
+
+@dataclass(frozen=True)
+class AnswerRecord:
+    """One question of a run.
+
+    Attributes:
+        written: what the policy wrote as its answer, None for none.
+        given: what the reader is given after the checks, None where the answer was held back.
+        em, f1, cem, anls: of `written` against the accepted answers, without its citations.
+        found: the share of the gold pages that its searches retrieved.
+        kept_format: the transcript has no problem in it, and the policy wrote all tags itself.
+        answerable: the question has gold pages.
+    """
+
+    id: str
+    question: str
+    accepted: tuple[str, ...]
+    written: str | None
+    given: str | None
+    citations: tuple[str, ...]
+    queries: tuple[str, ...]
+    found: float
+    em: float
+    f1: float
+    cem: float
+    anls: float
+    kept_format: bool
+    answerable: bool
+    stop: str
+    policy_tokens: int
+    seconds: float
+
+
+class AnswerRun:
+    """The folder of a run: `config.json` and one line in `answers.jsonl` per question, written as it is answered.
+
+    Raises:
+        UserError: the folder holds a run with another configuration.
+    """
+
+    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
+        self._path = folder / _RECORDS
+        folder.mkdir(parents=True, exist_ok=True)
+        known = folder / _CONFIG
+        if known.exists():
+            before = json.loads(known.read_text(encoding="utf-8"))
+            changed = [name for name in {**before, **config} if before.get(name) != config.get(name)]
+            if changed:
+                raise UserError(f"{folder} holds a run with another {changed[0]}; name another folder with --out.")
+        known.write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        self.records = read_records(folder) if self._path.exists() else []
+
+    def add(self, record: AnswerRecord) -> None:
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")
+        self.records.append(record)
+
+
+def read_records(folder: Path) -> list[AnswerRecord]:
+    """What a run has answered; a last line that a kill cut short is left out, and written again when the run goes on.
+
+    Raises:
+        UserError: the folder holds no run.
+    """
+    path = folder / _RECORDS
+    if not path.is_file():
+        raise UserError(f"{folder} holds no answers; name the folder that `eval answers --out` wrote.")
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith("\n")]
+    if len(whole) < len(lines):
+        path.write_text("".join(whole), encoding="utf-8")
+    records = []
+    for line in whole:
+        values = json.loads(line)
+        lists = {name: tuple(values[name]) for name in ("accepted", "citations", "queries")}
+        records.append(AnswerRecord(**{**values, **lists}))
+    return records
+
+
+def evaluate_answers(
+    questions: Sequence[Question],
+    run: AnswerRun,
+    engine: Engine,
+    retriever_of: Callable[[Question], Retriever],
+    protocol: Protocol,
+    *,
+    budgets: Budgets,
+    sampling: Sampling,
+    weight: Callable[[str], float] = lambda term: 1.0,
+    on_progress: Callable[[int, int], None] = lambda done, all: None,
+) -> None:
+    """Ask what the run lacks, one question after the other.
+
+    Args:
+        retriever_of: what answers the searches about a question.
+        weight: of a question's term, see `make_answer`.
+        on_progress: called with how many of how many are done.
+    """
+    known = {record.id for record in run.records}
+    for question in questions:
+        if question.id in known:
+            continue
+        started = time.perf_counter()
+        rollout = run_rollout(question.text, engine, retriever_of(question), protocol, sampling, budgets)
+        answer = make_answer(rollout, weight)
+        written = without_citations(answer.written).strip() if answer.written else None
+        seen = {(page.address.document, page.address.page) for search in rollout.searches for page in search.passages}
+        gold = {(place.document, place.page) for place in question.evidence}
+        run.add(
+            AnswerRecord(
+                question.id,
+                question.text,
+                question.answers,
+                written,
+                answer.text,
+                tuple(map(str, answer.citations)),
+                tuple(search.query for search in rollout.searches),
+                len(seen & gold) / len(gold) if gold else 0.0,
+                **asdict(score_answer(written, question.answers if gold else ())),
+                kept_format=not rollout.parsed.problems and not rollout.parsed.scaffolded,
+                answerable=bool(gold),
+                stop=str(rollout.stop),
+                policy_tokens=sum(rollout.mask),
+                seconds=round(time.perf_counter() - started, 3),
+            )
+        )
+        on_progress(len(run.records), len(questions))
+
+
+def summarise_answers(records: Sequence[AnswerRecord]) -> dict[str, float]:
+    """Means over the answerable questions, and what became of the others.
+
+    `abstained_rate` is over the answerable ones, `held_back_rate` over those without an answer in the corpus, where
+    holding back is right; `f1_given` is the F1 of the answers that were given.
+    """
+    asked = [record for record in records if record.answerable]
+    others = [record for record in records if not record.answerable]
+    if not asked and not others:
+        raise UserError("The run has no answers yet.")
+    summary = {metric: _mean([getattr(record, metric) for record in asked]) for metric in METRICS}
+    given = [record.f1 for record in asked if record.given is not None]
+    low, high = bootstrap_interval(np.array([record.f1 for record in asked])) if asked else (0.0, 0.0)
+    return {
+        **summary,
+        "f1_low": round(low, 4),
+        "f1_high": round(high, 4),
+        "f1_given": _mean(given),
+        "abstained_rate": _mean([float(record.given is None) for record in asked]),
+        "held_back_rate": _mean([float(record.given is None) for record in others]),
+        "search_rate": _mean([float(bool(record.queries)) for record in records]),
+        "searches": _mean([float(len(record.queries)) for record in records]),
+        "gold_found": _mean([record.found for record in asked]),
+        "format_rate": _mean([float(record.kept_format) for record in records]),
+        "seconds": _mean([record.seconds for record in records]),
+        "questions": len(asked),
+        "unanswerable": len(others),
+    }
+
+
+def compare_runs(a: Sequence[AnswerRecord], b: Sequence[AnswerRecord]) -> dict[str, dict[str, float]]:
+    """For each metric the means of both on the questions that both answered, and the difference with its interval.
+
+    Raises:
+        UserError: they have no answerable question in common.
+    """
+    other = {record.id: record for record in b if record.answerable}
+    pairs = [(record, other[record.id]) for record in a if record.answerable and record.id in other]
+    if not pairs:
+        raise UserError("The two runs have no answerable question in common.")
+    rows = {}
+    for metric in METRICS:
+        left, right = (np.array([getattr(pair[side], metric) for pair in pairs]) for side in (0, 1))
+        low, high = bootstrap_interval(right - left)
+        means = {"a": float(left.mean()), "b": float(right.mean()), "difference": float((right - left).mean())}
+        rows[metric] = {name: round(value, 4) for name, value in {**means, "low": low, "high": high}.items()}
+    return rows
+
+
+def _mean(values: Sequence[float]) -> float:
+    return round(sum(values) / len(values), 4) if values else 0.0

@@ -1,0 +1,173 @@
+"""Pages to practise on: coloured shapes, a large number and a word on each, and questions that name what is there.
+
+Every page of a set is another combination, so a model that answers for pages it has not seen has learned to see shapes,
+colours and letters, and which words name them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from reportlab.lib.colors import HexColor
+from reportlab.pdfgen.canvas import Canvas
+
+from colsearcher.indexes.address import Address
+from colsearcher.training.questions import Question
+
+COLOURS = {
+    "red": "#d62728",
+    "blue": "#1f4fd6",
+    "green": "#1f9a3a",
+    "orange": "#ff9a1a",
+    "purple": "#8a2fc9",
+    "black": "#1a1a1a",
+}
+SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
+WORDS = ("ALPHA", "BETA", "DELTA", "KAPPA", "OMEGA", "SIGMA", "FIR", "RUBY")
+
+PAGES_PER_FILE = 50
+_SHAPES_ON_PAGE = 2
+_WIDTH, _HEIGHT = 420.0, 420.0
+_ROWS, _COLUMNS = 3, 2
+
+
+@dataclass(frozen=True, order=True)
+class Picture:
+    """What is on a page, without where: shapes as (colour, shape), the number and the word."""
+
+    shapes: tuple[tuple[str, str], ...]
+    number: int
+    word: str
+
+
+def pictures(count: int, rng: random.Random, *, without: frozenset[Picture] = frozenset()) -> list[Picture]:
+    """So many different pictures, none of those in `without`."""
+    made: dict[Picture, None] = {}
+    kinds = [(colour, shape) for colour in COLOURS for shape in SHAPES]
+    while len(made) < count:
+        shapes = tuple(sorted(rng.sample(kinds, _SHAPES_ON_PAGE)))
+        picture = Picture(shapes, rng.randrange(10), rng.choice(WORDS))
+        if picture not in without:
+            made[picture] = None
+    return list(made)
+
+
+def question_text(picture: Picture, rng: random.Random) -> str:
+    """A question that names all that is on the page, in an order of its own.
+
+    >>> question_text(Picture((("blue", "star"), ("red", "ring")), 4, "BETA"), random.Random(1))
+    'Which page shows a blue star, the number 4, the word BETA and a red ring?'
+    """
+    parts = [f"a {colour} {shape}" for colour, shape in picture.shapes]
+    parts += [f"the number {picture.number}", f"the word {picture.word}"]
+    rng.shuffle(parts)
+    return f"Which page shows {', '.join(parts[:-1])} and {parts[-1]}?"
+
+
+def vocabulary() -> str:
+    """All words that questions are made of."""
+    every = [*COLOURS, *SHAPES, *map(str, range(10)), *WORDS]
+    return " ".join([question_text(Picture((), 0, ""), random.Random(0)), "a , .", *every])
+
+
+def write_pages(folder: Path, name: str, drawn: Sequence[Picture], rng: random.Random) -> list[Question]:
+    """Draw the pictures into PDFs of 50 pages, `<name>-<nn>.pdf`, and ask for each page.
+
+    Returns one question per page; its document id is the file's name.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    questions = []
+    for start in range(0, len(drawn), PAGES_PER_FILE):
+        document = f"{name}-{start // PAGES_PER_FILE + 1:02}.pdf"
+        canvas = Canvas(str(folder / document), pagesize=(_WIDTH, _HEIGHT), invariant=1)
+        for number, picture in enumerate(drawn[start : start + PAGES_PER_FILE], 1):
+            _draw(canvas, picture, rng)
+            canvas.showPage()
+            place = Address(document, number)
+            answers = (picture.word,)
+            questions.append(Question(f"{name}-{len(questions) + 1}", question_text(picture, rng), answers, frozenset({place})))
+        canvas.save()
+    return questions
+
+
+def write_questions(path: Path, questions: Sequence[Question]) -> None:
+    """Write questions as the JSONL that `load_questions` reads."""
+    with path.open("w", encoding="utf-8") as file:
+        for question in questions:
+            place = min(question.evidence)
+            record = {
+                "id": question.id,
+                "doc": place.document,
+                "question": question.text,
+                "answers": list(question.answers),
+                "evidence_pages": [place.page],
+            }
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def _draw(canvas: Canvas, picture: Picture, rng: random.Random) -> None:
+    """The word takes a row of its own; the shapes and the number are strewn over the cells of the other rows."""
+    row_height, cell_width = _HEIGHT / _ROWS, _WIDTH / _COLUMNS
+    word_row = rng.randrange(_ROWS)
+    cells = [(row, column) for row in range(_ROWS) if row != word_row for column in range(_COLUMNS)]
+    places = rng.sample(cells, len(picture.shapes) + 1)
+    canvas.setFillColor(HexColor("#000000"))
+    canvas.setFont("Helvetica-Bold", 84)
+    canvas.drawCentredString(
+        _WIDTH / 2 + rng.uniform(-30, 30), (word_row + 0.5) * row_height - 30 + rng.uniform(-20, 20), picture.word
+    )
+    row, column = places[0]
+    canvas.setFont("Helvetica-Bold", 120)
+    canvas.drawCentredString(
+        (column + 0.5) * cell_width + rng.uniform(-30, 30),
+        (row + 0.5) * row_height - 43 + rng.uniform(-15, 15),
+        str(picture.number),
+    )
+    for (colour, shape), (row, column) in zip(picture.shapes, places[1:], strict=True):
+        radius = rng.uniform(50, 62)
+        x = (column + 0.5) * cell_width + rng.uniform(-30, 30)
+        y = (row + 0.5) * row_height + rng.uniform(-8, 8)
+        _draw_shape(canvas, shape, x, y, radius, HexColor(COLOURS[colour]))
+
+
+def _draw_shape(canvas: Canvas, shape: str, x: float, y: float, radius: float, colour: HexColor) -> None:
+    canvas.setFillColor(colour)
+    canvas.setStrokeColor(colour)
+    if shape == "circle":
+        canvas.circle(x, y, radius, stroke=0, fill=1)
+    elif shape == "ring":
+        canvas.setLineWidth(radius * 0.35)
+        canvas.circle(x, y, radius * 0.8, stroke=1, fill=0)
+    elif shape == "cross":
+        arm = radius * 0.33
+        canvas.rect(x - radius, y - arm, 2 * radius, 2 * arm, stroke=0, fill=1)
+        canvas.rect(x - arm, y - radius, 2 * arm, 2 * radius, stroke=0, fill=1)
+    else:
+        _polygon(canvas, _corners(shape, x, y, radius))
+
+
+def _corners(shape: str, x: float, y: float, radius: float) -> list[tuple[float, float]]:
+    if shape == "square":
+        turns, radii = (0.125, 0.375, 0.625, 0.875), (radius * 1.2,) * 4
+    elif shape == "triangle":
+        turns, radii = (0.25, 0.25 + 1 / 3, 0.25 + 2 / 3), (radius * 1.15,) * 3
+    else:
+        turns, radii = tuple(0.25 + i / 10 for i in range(10)), (radius * 1.15, radius * 0.45) * 5
+    return [
+        (x + r * math.cos(2 * math.pi * turn), y + r * math.sin(2 * math.pi * turn))
+        for turn, r in zip(turns, radii, strict=True)
+    ]
+
+
+def _polygon(canvas: Canvas, corners: Sequence[tuple[float, float]]) -> None:
+    path = canvas.beginPath()
+    path.moveTo(*corners[0])
+    for corner in corners[1:]:
+        path.lineTo(*corner)
+    path.close()
+    canvas.drawPath(path, stroke=0, fill=1)
