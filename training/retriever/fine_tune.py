@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +103,8 @@ def fine_tune(asked: FineTuning, *, resume: bool = False, tell: Callable[[str], 
         UserError: the input is wrong; see the fields.
     """
     if base_of(Path(asked.base)):
-        raise UserError(
-            f"{asked.base} is an adapter; make it a model first with `colsearcher train merge {asked.base} -o FOLDER`."
-        )
+        fix = f"make it a whole model first with `colsearcher train merge {asked.base} -o FOLDER`"
+        raise UserError(f"{asked.base} is an adapter; {fix}.")
     if asked.hard_negatives and asked.index is None:
         raise UserError("Hard negatives are found with an index; name it with --index DIR.")
     device, dtype = _where(asked)
@@ -252,19 +251,13 @@ def _stored_dtype(base: str) -> Any:
 
 
 def _config(asked: FineTuning, recipe: Recipe) -> dict[str, Any]:
-    from dataclasses import asdict
-
     return json.loads(json.dumps({**asdict(asked), **asdict(recipe)}, default=str))
 
 
 def _report(asked: FineTuning, result: Mapping[str, Any]) -> list[str]:
     data = asked.train.qa or asked.train.dataset
-    lines = [
-        f"# {asked.out.name}",
-        "",
-        f"{asked.base}, {result['steps']:,} steps on {data}, last loss {result['loss']:.4f}.",
-        "",
-    ]
+    told = f"{asked.base}, {result['steps']:,} steps on {data}, last loss {result['loss']:.4f}."
+    lines = [f"# {asked.out.name}", "", told, ""]
     if "base" in result:
         asked_of = asked.held_out.qa or asked.held_out.dataset
         lines += [f"Held-out questions of {asked_of}, all pages ranked by late interaction alone:", ""]

@@ -27,7 +27,8 @@ def write_checkpoint(folder: Path, texts: Iterable[str], *, seed: int = 0) -> Pa
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=by_word, **named)
     tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
     pictures = SiglipImageProcessor(size={"height": SIDE, "width": SIDE}, image_mean=[0.5] * 3, image_std=[0.5] * 3)
-    pictures.image_seq_length = (SIDE // PATCH) ** 2
+    # ColPali's processor asks its picture processor how many tokens a picture becomes.
+    pictures.image_seq_length = (SIDE // PATCH) ** 2  # type: ignore[attr-defined]
     processor = ColPaliProcessor(pictures, tokenizer)
     layers = {"hidden_size": 128, "intermediate_size": 256, "num_attention_heads": 4}
     text = {"num_hidden_layers": 2, "num_key_value_heads": 2, "head_dim": 32, "vocab_size": len(processor.tokenizer)}

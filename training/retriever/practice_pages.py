@@ -81,7 +81,7 @@ def write_pages(folder: Path, name: str, drawn: Sequence[Picture], rng: random.R
     Returns one question per page; its document id is the file's name.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    questions = []
+    questions: list[Question] = []
     for start in range(0, len(drawn), PAGES_PER_FILE):
         document = f"{name}-{start // PAGES_PER_FILE + 1:02}.pdf"
         canvas = Canvas(str(folder / document), pagesize=(_WIDTH, _HEIGHT), invariant=1)
@@ -153,11 +153,11 @@ def _draw_shape(canvas: Canvas, shape: str, x: float, y: float, radius: float, c
 
 def _corners(shape: str, x: float, y: float, radius: float) -> list[tuple[float, float]]:
     if shape == "square":
-        turns, radii = (0.125, 0.375, 0.625, 0.875), (radius * 1.2,) * 4
+        turns, radii = [0.125, 0.375, 0.625, 0.875], [radius * 1.2] * 4
     elif shape == "triangle":
-        turns, radii = (0.25, 0.25 + 1 / 3, 0.25 + 2 / 3), (radius * 1.15,) * 3
+        turns, radii = [0.25, 0.25 + 1 / 3, 0.25 + 2 / 3], [radius * 1.15] * 3
     else:
-        turns, radii = tuple(0.25 + i / 10 for i in range(10)), (radius * 1.15, radius * 0.45) * 5
+        turns, radii = [0.25 + i / 10 for i in range(10)], [radius * 1.15, radius * 0.45] * 5
     return [
         (x + r * math.cos(2 * math.pi * turn), y + r * math.sin(2 * math.pi * turn))
         for turn, r in zip(turns, radii, strict=True)

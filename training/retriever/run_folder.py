@@ -40,9 +40,8 @@ class RunFolder:
             changed = sorted(key for key in before.keys() | config.keys() if before.get(key) != config.get(key))
             if changed:
                 differences = ", ".join(f"{key}: {before.get(key)} then, {config.get(key)} now" for key in changed)
-                raise UserError(
-                    f"The run in {self.path} was started differently ({differences}); resume it with the same options."
-                )
+                fix = "resume it with the same options"
+                raise UserError(f"The run in {self.path} was started differently ({differences}); {fix}.")
             return
         if self.path.is_dir() and any(self.path.iterdir()):
             raise UserError(f"{self.path} is not empty and holds no run; take another --out.")
