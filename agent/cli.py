@@ -40,6 +40,7 @@ COMMANDS: dict[str, Command] = {
     "search": Command("colsearcher.agent.commands.search:Search", "rank the pages for a question"),
     "look": Command("colsearcher.agent.commands.look:Look", "draw a page, a box on it, or why a question found it"),
     "ask": Command("colsearcher.agent.commands.ask:Ask", "let the agent search and answer, with cited pages"),
+    "replay": Command("colsearcher.agent.commands.replay:Replay", "tell a trace again: in the terminal, or as one HTML file"),
     "eval retrieval": Command(
         "colsearcher.training.commands:EvalRetrieval", "score the ranking, and three baselines, on questions"
     ),

@@ -57,13 +57,16 @@ class Transcript:
 
 def answer_lines(asked: Asked) -> Sequence[str]:
     """The answer with its pages, or the honest lack of one with the nearest pages."""
-    answer = asked.answer
-    if not answer.abstained:
-        cited = ", ".join(str(place) for place in answer.citations)
-        return [f"{'answer':<10}{answer.text}", f"{'cited':<10}{cited}"]
-    lines = [f"{'answer':<10}none: {answer.reason}"]
-    if answer.written:
-        lines.append(f"{_INDENT}the policy wrote «{' '.join(answer.written.split())}», which is not supported")
-    if answer.nearest:
-        lines.append(f"{'nearest':<10}{', '.join(str(place) for place in answer.nearest[:3])}")
+    return lines_of(asked.answer.as_json())
+
+
+def lines_of(answer: Mapping[str, Any]) -> Sequence[str]:
+    """The same of the `answer` event of a trace."""
+    if not answer["abstained"]:
+        return [f"{'answer':<10}{answer['answer']}", f"{'cited':<10}{', '.join(answer['citations'])}"]
+    lines = [f"{'answer':<10}none: {answer['reason']}"]
+    if answer["written"]:
+        lines.append(f"{_INDENT}the policy wrote «{' '.join(answer['written'].split())}», which is not supported")
+    if answer["nearest"]:
+        lines.append(f"{'nearest':<10}{', '.join(answer['nearest'][:3])}")
     return lines
