@@ -158,7 +158,7 @@ def merge(trained: Path, folder: Path, *, device: str = "cpu") -> Path:
     model = plain(checkpoint.model)
     if base := base_of(source):
         model = model.to(_stored_dtype(base))
-    model.save_pretrained(folder)
+    _save(model, folder)
     checkpoint.processor.save_pretrained(folder)
     return folder
 
@@ -195,9 +195,20 @@ def _train(
         model.gradient_checkpointing_disable()
     unfinished = run.path / "model.new"
     saved = model.to(_stored_dtype(asked.base)) if asked.lora_rank is None else model
-    saved.save_pretrained(unfinished)
+    _save(saved, unfinished)
     checkpoint.processor.save_pretrained(unfinished)
     unfinished.replace(run.model)
+
+
+def _save(model: Any, folder: Path) -> None:
+    """Write a model or an adapter under the names that its weights have now."""
+    from peft import PeftModel
+
+    if isinstance(model, PeftModel):
+        model.save_pretrained(str(folder))
+    else:
+        # The names that the base was stored under may be those of an adapter or of an old version of its library.
+        model.save_pretrained(folder, save_original_format=False)
 
 
 def _mined(asked: FineTuning, run: RunFolder, pairs: PairSet, tell: Callable[[str], None]) -> Sequence[Pair]:

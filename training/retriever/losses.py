@@ -48,7 +48,7 @@ def make_loss(name: str | None, *, single: bool, negatives: bool, temperature: f
     Raises:
         UserError: the loss is not for such a model, takes no hard negatives, or the temperature is not positive.
     """
-    import colpali_engine.loss as engine
+    from colpali_engine.loss import bi_encoder_losses, late_interaction_losses
 
     losses = _ONE if single else _MANY
     name = name or ("bi" if single else "colbert")
@@ -63,4 +63,5 @@ def make_loss(name: str | None, *, single: bool, negatives: bool, temperature: f
         raise UserError(f"The loss {name} takes no hard negatives; choose one of {', '.join(able)}.")
     # Mean cosines lie between -1 and 1; without this the loss prints a line wherever one is below 0.
     more: dict[str, Any] = {} if single else {"norm_tol": 2.0}
+    engine = bi_encoder_losses if single else late_interaction_losses
     return getattr(engine, kind)(temperature=temperature, **more)

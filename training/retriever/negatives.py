@@ -33,23 +33,28 @@ def mine(
         UserError: the index holds too few of the pages.
     """
     known = frozenset(pages)
-    questions = list(dict.fromkeys(pair.question for pair in pairs))
-    most_gold = max(len(pair.gold) for pair in pairs)
-    depth = count + skip + most_gold
-    ranked: dict[str, list[str]] = {}
-    for start in range(0, len(questions), _BATCH):
-        asked = questions[start : start + _BATCH]
-        for question, result in zip(asked, searcher.search(asked, depth), strict=True):
-            ranked[question] = [str(Address(hit.document, hit.page)) for hit in result.hits]
-        if start // _BATCH % 20 == 0:
-            tell(f"hard negatives: {min(start + _BATCH, len(questions)):,} of {len(questions):,} questions")
-    found = []
-    for pair in pairs:
-        wrong = [key for key in ranked[pair.question] if key not in pair.gold and key in known][skip:]
-        if len(wrong) < count:
-            raise UserError(
-                f"The index gives {len(wrong)} wrong pages for «{pair.question}» that are among the training pages, "
-                f"not {count}; index the same folders that --pages names, or ask for fewer --hard-negatives."
-            )
-        found.append(tuple(wrong[:count]))
-    return found
+    needed = {pair.question: (pair.gold, skip + count) for pair in pairs}
+    found: dict[str, tuple[str, ...]] = {}
+    waiting = list(needed)
+    depth = skip + count + max(len(pair.gold) for pair in pairs)
+    while waiting:
+        short = []
+        for start in range(0, len(waiting), _BATCH):
+            asked = waiting[start : start + _BATCH]
+            for question, result in zip(asked, searcher.search(asked, depth), strict=True):
+                gold, enough = needed[question]
+                ranked = [str(Address(hit.document, hit.page)) for hit in result.hits]
+                wrong = [key for key in ranked if key not in gold and key in known]
+                found[question] = tuple(wrong[skip:enough])
+                if len(wrong) >= enough:
+                    continue
+                if len(ranked) < depth:
+                    raise UserError(
+                        f"The index gives {len(wrong)} wrong pages for «{question}» that are among the training pages, not "
+                        f"{enough}; index the same folders that --pages names, or ask for fewer --hard-negatives."
+                    )
+                short.append(question)
+            if start // _BATCH % 20 == 0:
+                tell(f"hard negatives: {start + len(asked):,} of {len(waiting):,} questions, {depth} pages each")
+        waiting, depth = short, 4 * depth
+    return [found[pair.question] for pair in pairs]

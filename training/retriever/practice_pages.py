@@ -61,7 +61,7 @@ def question_text(picture: Picture, rng: random.Random) -> str:
     """A question that names all that is on the page, in an order of its own.
 
     >>> question_text(Picture((("blue", "star"), ("red", "ring")), 4, "BETA"), random.Random(1))
-    'Which page shows a blue star, the number 4, the word BETA and a red ring?'
+    'Which page shows the word BETA, a blue star, the number 4 and a red ring?'
     """
     parts = [f"a {colour} {shape}" for colour, shape in picture.shapes]
     parts += [f"the number {picture.number}", f"the word {picture.word}"]
