@@ -109,11 +109,13 @@ def only_word(query: QueryEmbedding, word: str) -> QueryEmbedding:
 
 
 def _shown_weights(query: QueryEmbedding) -> np.ndarray:
-    """(t,) 0 to 1: special tokens stand for no word and show nothing, function words next to nothing.
+    """(t,) 0 to 1: special tokens and punctuation stand for no word and show nothing, function words next to nothing.
 
     Every piece of a word counts in full: pieces share the word's weight in a sum, and here the best of them is taken.
     """
     shown = (query.weights > 0) & ~query.special
+    if any(query.words):
+        shown &= np.array([bool(word) for word in query.words])
     return shown * np.array([0.2 if word in STOP_WORDS else 1.0 for word in query.words])
 
 
