@@ -62,12 +62,14 @@ class EvalAnswers:
         from colsearcher.training.retrieval_evaluation import context_searcher
 
         questions = load_questions(self.qa, self.limit)
-        with_context = [question for question in questions if question.context]
-        if with_context and len(with_context) < len(questions):
+        # With a limit the corpus stays that of the whole file, or fewer questions would be easier ones.
+        everything = load_questions(self.qa)
+        with_context = [question for question in everything if question.context]
+        if with_context and len(with_context) < len(everything):
             raise UserError(f"{self.qa} mixes questions with and without context; split it into two files.")
         if not with_context and self.index is None:
             raise UserError(f"The questions of {self.qa} are about an index; name it with --index DIR.")
-        opened = context_searcher(questions, load_embedder()) if with_context else Searcher.open(self.index or Path())
+        opened = context_searcher(everything, load_embedder()) if with_context else Searcher.open(self.index or Path())
         with opened as searcher:
             policy = load_policy(self.policy)
             tell(f"{policy.describe()}; embedder {searcher.embedder.name} on {searcher.embedder.device}")
