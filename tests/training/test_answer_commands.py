@@ -1,0 +1,35 @@
+"""`eval answers` and `compare answers` as a user types them."""
+
+import json
+
+import pytest
+from command_line import answer, call, complaint
+
+
+@pytest.fixture(scope="module")
+def questions(tmp_path_factory):
+    path = tmp_path_factory.mktemp("qa") / "qa.jsonl"
+    facts = {"Lindholm ferry": "The ferry to Lindholm leaves at nine.", "Tulips": "Tulips are planted in October."}
+    context = [{"title": title, "sentences": [text]} for title, text in facts.items()]
+    asked = [
+        ("When does the ferry to Lindholm leave?", "nine", "Lindholm ferry"),
+        ("When are tulips planted?", "October", "Tulips"),
+    ]
+    records = [
+        {"id": str(i), "question": text, "answers": [gold], "context": context, "supporting_facts": [{"title": title}]}
+        for i, (text, gold, title) in enumerate(asked)
+    ]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def test_a_run_is_written_goes_on_and_is_compared(questions, tmp_path):
+    first = answer("eval", "answers", "--qa", questions, "--limit", "1", "--out", tmp_path / "run")
+    assert first["questions"] == 1 and {"em", "f1", "cem", "anls", "search_rate", "format_rate"} <= first.keys()
+    both = answer("eval", "answers", "--qa", questions, "--out", tmp_path / "run")
+    assert both["questions"] == 2 and both["gold_found"] == 1 and both["search_rate"] == 1
+    assert len((tmp_path / "run/answers.jsonl").read_text().splitlines()) == 2
+    said = complaint("eval", "answers", "--qa", questions, "--out", tmp_path / "run", "--documents", "2")
+    assert "holds a run with another documents" in said
+    told = call("compare", "answers", "--a", tmp_path / "run", "--b", tmp_path / "run")
+    assert "+0.0000" in told.stdout and "cem" in told.stdout
