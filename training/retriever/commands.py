@@ -106,7 +106,7 @@ class TrainPractice:
     number and a word to train on, others to measure on, and the questions of both. Prints the command that trains it."""
 
     out: Path = option("the folder to write, which is made", metavar="DIR")
-    train: int = option("pages to train on", default=1500, metavar="N")
+    train: int = option("pages to train on", default=2000, metavar="N")
     held_out: int = option("other pages to measure on", default=100, metavar="N")
     seed: int = option("of pages, questions and weights", default=0)
 

@@ -33,6 +33,6 @@ def write_practice(folder: Path, *, train: int, held_out: int, seed: int) -> lis
     write_checkpoint(folder / "checkpoint", [vocabulary()], seed=seed)
     return [
         f"colsearcher train retriever --base {folder}/checkpoint --qa {folder}/train.jsonl --pages {folder}/train \\",
-        f"  --eval-qa {folder}/held-out.jsonl --eval-pages {folder}/held-out {RECIPE} --steps 900 \\",
+        f"  --eval-qa {folder}/held-out.jsonl --eval-pages {folder}/held-out {RECIPE} --steps 800 \\",
         f"  --out {folder}/run",
     ]

@@ -30,7 +30,7 @@ def write_checkpoint(folder: Path, texts: Iterable[str], *, seed: int = 0) -> Pa
     # ColPali's processor asks its picture processor how many tokens a picture becomes.
     pictures.image_seq_length = (SIDE // PATCH) ** 2  # type: ignore[attr-defined]
     processor = ColPaliProcessor(pictures, tokenizer)
-    layers = {"hidden_size": 128, "intermediate_size": 256, "num_attention_heads": 4}
+    layers = {"hidden_size": 128, "intermediate_size": 256, "num_attention_heads": 4, "initializer_range": 0.05}
     text = {"num_hidden_layers": 2, "num_key_value_heads": 2, "head_dim": 32, "vocab_size": len(processor.tokenizer)}
     vision = {"num_hidden_layers": 3, "image_size": SIDE, "patch_size": PATCH, "projection_dim": 128, "vision_use_head": False}
     config = PaliGemmaConfig(
@@ -38,6 +38,8 @@ def write_checkpoint(folder: Path, texts: Iterable[str], *, seed: int = 0) -> Pa
         vision_config={**layers, **vision, "model_type": "siglip_vision_model"},
         image_token_index=ids["<image>"],
         projection_dim=128,
+        # Published models start from 0.02 with layers ten times as wide; so small a model would learn to attend late.
+        initializer_range=0.05,
     )
     torch.manual_seed(seed)
     ColPali(config).save_pretrained(folder)

@@ -31,9 +31,10 @@ SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
 WORDS = ("ALPHA", "BETA", "DELTA", "KAPPA", "OMEGA", "SIGMA", "FIR", "RUBY")
 
 PAGES_PER_FILE = 50
-_SHAPES_ON_PAGE = 2
+_SHAPES_ON_PAGE = 3
 _WIDTH, _HEIGHT = 420.0, 420.0
 _ROWS, _COLUMNS = 3, 2
+_SWAY = 6.0  # points that things stand off the middle of their cell, at most
 
 
 @dataclass(frozen=True, order=True)
@@ -119,19 +120,19 @@ def _draw(canvas: Canvas, picture: Picture, rng: random.Random) -> None:
     canvas.setFillColor(HexColor("#000000"))
     canvas.setFont("Helvetica-Bold", 84)
     canvas.drawCentredString(
-        _WIDTH / 2 + rng.uniform(-30, 30), (word_row + 0.5) * row_height - 30 + rng.uniform(-20, 20), picture.word
+        _WIDTH / 2 + rng.uniform(-_SWAY, _SWAY), (word_row + 0.5) * row_height - 30 + rng.uniform(-_SWAY, _SWAY), picture.word
     )
     row, column = places[0]
     canvas.setFont("Helvetica-Bold", 120)
     canvas.drawCentredString(
-        (column + 0.5) * cell_width + rng.uniform(-30, 30),
-        (row + 0.5) * row_height - 43 + rng.uniform(-15, 15),
+        (column + 0.5) * cell_width + rng.uniform(-_SWAY, _SWAY),
+        (row + 0.5) * row_height - 43 + rng.uniform(-_SWAY, _SWAY),
         str(picture.number),
     )
     for (colour, shape), (row, column) in zip(picture.shapes, places[1:], strict=True):
-        radius = rng.uniform(50, 62)
-        x = (column + 0.5) * cell_width + rng.uniform(-30, 30)
-        y = (row + 0.5) * row_height + rng.uniform(-8, 8)
+        radius = rng.uniform(54, 60)
+        x = (column + 0.5) * cell_width + rng.uniform(-_SWAY, _SWAY)
+        y = (row + 0.5) * row_height + rng.uniform(-_SWAY, _SWAY)
         _draw_shape(canvas, shape, x, y, radius, HexColor(COLOURS[colour]))
 
 

@@ -17,6 +17,8 @@ from colsearcher.training.retriever.run_folder import RunFolder
 if TYPE_CHECKING:
     import torch
 
+# As in CLIP: contrastive gradients change fast.
+_BETAS = (0.9, 0.98)
 _LOUD = 25
 
 
@@ -85,7 +87,9 @@ class Trainer:
         self._pairs, self._draw, self._recipe, self._run = pairs, draw, recipe, run
         self._device = next(model.parameters()).device
         self._learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self._optimizer = torch.optim.AdamW(self._learning.values(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+        self._optimizer = torch.optim.AdamW(
+            self._learning.values(), lr=recipe.lr, betas=_BETAS, weight_decay=recipe.weight_decay
+        )
         self._is_paligemma = model.config.model_type == "paligemma"
 
     def train(self, tell: Callable[[str], None] = lambda text: None) -> None:
