@@ -39,7 +39,7 @@ def write_checkpoint(folder: Path, texts: Iterable[str], *, seed: int = 0) -> Pa
         image_token_index=ids["<image>"],
         projection_dim=128,
         # Published models start from 0.02 with layers ten times as wide; so small a model would learn to attend late.
-        initializer_range=0.05,
+        initializer_range=0.05,  # type: ignore[call-arg]
     )
     torch.manual_seed(seed)
     ColPali(config).save_pretrained(folder)
