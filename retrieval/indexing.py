@@ -32,6 +32,8 @@ from colsearcher.retrieval.projection import keep_projection
 from colsearcher.retrieval.reading import DocumentInfo, Read, ReadSettings, read_documents
 
 BATCH_PAGES = 32
+# The first batch is smaller, so that the model need not wait for so many pages to be read.
+_FIRST_PAGES = 8
 BATCH_SECONDS = 10.0
 # Batches that are embedded at once: the pages of the second are made ready while the model is at work on the first.
 _EMBEDDING = 2
@@ -266,7 +268,8 @@ class _Run:
         self._read += 1
         self._pending.append(record)
         self._tell(record.document)
-        if len(self._pending) >= BATCH_PAGES or time.monotonic() - self._since > BATCH_SECONDS:
+        enough = BATCH_PAGES if self._storing.begun else _FIRST_PAGES
+        if len(self._pending) >= enough or time.monotonic() - self._since > BATCH_SECONDS:
             self.commit()
 
     def commit(self) -> None:

@@ -65,6 +65,9 @@ class InOrder(Generic[Item, Result]):
     Args:
         work: done in `workers` threads.
         finish: called with each result in a thread of its own, never twice at once.
+
+    Attributes:
+        begun: some work has been given out.
     """
 
     def __init__(self, work: Callable[[Item], Result], finish: Callable[[Item, Result], None], workers: int) -> None:
@@ -74,6 +77,7 @@ class InOrder(Generic[Item, Result]):
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="colsearcher-work")
         self._last = ThreadPoolExecutor(1, thread_name_prefix="colsearcher-finish")
         self._given: deque[Future[None]] = deque()
+        self.begun = False
         self._broken = False
 
     def give(self, item: Item) -> None:
@@ -84,6 +88,7 @@ class InOrder(Generic[Item, Result]):
         """
         while len(self._given) > self._limit:
             self._given.popleft().result()
+        self.begun = True
         working = self._pool.submit(self._work, item)
         self._given.append(self._last.submit(self._finished, item, working))
 

@@ -33,8 +33,8 @@ def words_of(page: pdfium.PdfPage) -> tuple[Word, ...]:
     if not text:
         raise FileProblem("The page's text layer is broken; --ocr always reads its pixels instead.")
     try:
-        words = (_word(parts, text, place) for parts in _split(text))
-        return tuple(word for word in words if word is not None)
+        words = [_word(parts, text, place) for parts in _split(text)]
+        return tuple([word for word in words if word is not None])
     finally:
         raw.FPDFText_ClosePage(text)
 
@@ -82,12 +82,19 @@ def _characters(text: raw.FPDF_TEXTPAGE) -> str:
 
 
 def _word(parts: list[_Part], text: raw.FPDF_TEXTPAGE, place: Callable[[Box], Box | None]) -> Word | None:
-    content = clean("".join(part[2] for part in parts)).replace(" ", "")
-    if not content:
-        return None
-    first, last, _ = parts[0] if len(parts) == 1 else max(parts, key=lambda part: part[1] - part[0])
+    # A page has hundreds of words: what most of them are takes the short way.
+    if len(parts) == 1:
+        first, last, content = parts[0]
+    else:
+        first, last, _ = max(parts, key=lambda part: part[1] - part[0])
+        content = "".join([part[2] for part in parts])
+    if not (content.isascii() and content.isprintable()):
+        content = clean(content).replace(" ", "")
+        if not content:
+            return None
     loose = raw.FS_RECTF()
-    box = place(_union(_char_box(text, first, loose), _char_box(text, last, loose)))
+    begin = _char_box(text, first, loose)
+    box = place(begin if first == last else _union(begin, _char_box(text, last, loose)))
     return None if box is None else Word(content, box)
 
 
@@ -101,7 +108,12 @@ def _char_box(text: raw.FPDF_TEXTPAGE, index: int, loose: raw.FS_RECTF) -> Box:
 
 
 def _union(a: Box, b: Box) -> Box:
-    return min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])
+    return (
+        a[0] if a[0] < b[0] else b[0],
+        a[1] if a[1] < b[1] else b[1],
+        a[2] if a[2] > b[2] else b[2],
+        a[3] if a[3] > b[3] else b[3],
+    )
 
 
 def _placement(page: pdfium.PdfPage) -> Callable[[Box], Box | None]:
@@ -120,6 +132,8 @@ def _placement(page: pdfium.PdfPage) -> Callable[[Box], Box | None]:
                 x0, y0, x1, y1 = 1 - x1, 1 - y1, 1 - x0, 1 - y0
             case 270:
                 x0, y0, x1, y1 = y0, 1 - x1, y1, 1 - x0
+        if x0 >= 0 and x1 <= 1 and y0 >= 0 and y1 <= 1:
+            return x0, y0, x1, y1
         if not (0 <= (x0 + x1) / 2 <= 1 and 0 <= (y0 + y1) / 2 <= 1):
             return None
         return max(x0, 0.0), max(y0, 0.0), min(x1, 1.0), min(y1, 1.0)
