@@ -3,13 +3,16 @@
 Text is for eyes only. What the policy sampled is never decoded and encoded again on its way into the next turn, because
 another spelling of the same text is another trajectory (and would train tokens that were never sampled).
 
+A caller starts sessions, asks for turns of theirs, and lets the engine work on all of them at once until one has ended; what
+it does with that one (search, append documents, ask for the next turn) does not stop the others.
+
 Left out here: any model. `transformers_engine` runs one in this process; others (vLLM, an HTTP server) fit the same shape.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -90,6 +93,11 @@ Interrupt = Callable[[], StopReason | None]  # asked before each token; a reason
 
 
 def never() -> None:
+    """The `interrupt` of a caller who does not interrupt."""
+    return
+
+
+def _unheard(token: int, logprob: float) -> None:
     return None
 
 
@@ -114,22 +122,67 @@ class Session(Protocol):
         """
         ...
 
-    def generate(
-        self,
-        sampling: Sampling,
-        *,
-        stop: Sequence[str] = (),
-        on_token: OnToken | None = None,
-        interrupt: Interrupt = never,
-    ) -> Generation:
-        """Sample until a stop string, the end of the message, a budget or an interrupt.
+    def close(self) -> None:
+        """Give back what the engine keeps for the conversation; it takes no further turn."""
+        ...
 
-        An engine that cannot stream may leave `on_token` uncalled; it then may not keep tokens of a turn that raised.
+
+@dataclass(eq=False)
+class Turn:
+    """A turn of a session: from the moment when it is asked for to its end. An engine fills in `ids`, `logprobs`, and at the
+    end either `generation` or `failure`.
+
+    Attributes:
+        on_token: an engine that cannot stream calls it for all tokens at the end of the turn.
+        interrupt: asked before each token by an engine that streams, now and then by one that does not.
+        failure: the model call failed. The tokens in `ids` are in the session all the same.
+    """
+
+    session: Session
+    sampling: Sampling
+    stop: Sequence[str] = ()
+    on_token: OnToken = _unheard
+    interrupt: Interrupt = never
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    generation: Generation | None = None
+    failure: EngineProblem | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.generation is not None or self.failure is not None
+
+    @property
+    def result(self) -> Generation:
+        """What was written.
 
         Raises:
-            EngineProblem: the model call failed. `ids` has grown by exactly the tokens that `on_token` was given.
+            EngineProblem: the model call failed.
         """
-        ...
+        if self.failure is not None:
+            raise self.failure
+        if self.generation is None:
+            raise ValueError("the turn has not ended")
+        return self.generation
+
+    def end(self, stop: StopReason, matched: str | None = None) -> None:
+        self.generation = Generation(tuple(self.ids), tuple(self.logprobs), stop, matched)
+
+    def may_go_on(self) -> bool:
+        """Whether another token may be sampled; ends the turn where it may not."""
+        if reason := self.interrupt():
+            self.end(reason)
+        elif len(self.ids) >= self.sampling.max_tokens:
+            self.end(StopReason.TOKEN_BUDGET)
+        elif self.session.room <= 0:
+            self.end(StopReason.CONTEXT_FULL)
+        return not self.ended
+
+    def add(self, token: int, logprob: float) -> None:
+        """Take in a sampled token."""
+        self.ids.append(token)
+        self.logprobs.append(logprob)
+        self.on_token(token, logprob)
 
 
 class Engine(Protocol):
@@ -158,6 +211,22 @@ class Engine(Protocol):
             EngineProblem: the prompt does not fit into the context.
         """
         ...
+
+    def work(self, turns: Sequence[Turn]) -> None:
+        """Work on turns, at most one per session, none of them ended, until at least one has. A turn that was begun in an
+        earlier call goes on; leaving it out of a call only makes it wait."""
+        ...
+
+
+def take_turn(engine: Engine, turn: Turn) -> Generation:
+    """One turn from beginning to end.
+
+    Raises:
+        EngineProblem: the model call failed.
+    """
+    while not turn.ended:
+        engine.work([turn])
+    return turn.result
 
 
 class StopStrings:

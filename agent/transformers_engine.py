@@ -1,29 +1,26 @@
-"""The engine that runs a policy with transformers in this process, one conversation at a time.
+"""The engine that runs a policy with transformers in this process, many conversations at a time.
 
-The key-value cache lives as long as the session: after a search only the documents are computed, not the conversation
-again. Left out: batching (`StopReason` and `Session` are the same for the engines that batch) and images.
+Every turn that is being worked on gets its next token in one forward pass, whatever the lengths. Keys and values live as long
+as the session: after a search only the documents are computed, not the conversation again, and what a prompt begins with
+(system message and examples, or the whole prompt of a group of rollouts) is computed once. Left out: images.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
-from transformers import DynamicCache
 
 from colsearcher.agent.engine import (
     EngineProblem,
-    Generation,
-    Interrupt,
     Message,
-    OnToken,
-    Sampling,
     StopReason,
     StopStrings,
-    never,
+    Turn,
 )
+from colsearcher.agent.slot_cache import SlotCache
 from colsearcher.indexes.errors import ModelProblem
 
 if TYPE_CHECKING:
@@ -31,6 +28,8 @@ if TYPE_CHECKING:
 
     from colsearcher.agent.policy import Policy
 
+# Tokens of one forward pass, so that many long prompts do not meet in one.
+_PASS_TOKENS = 16_384
 # Private-use characters: they stand for a message's content while the chat template is rendered.
 _SLOT = "\ue0f0{}\ue0f1"
 
@@ -51,7 +50,9 @@ class TransformersEngine:
         limit = int(self.model.config.get_text_config().max_position_embeddings)
         self.context = limit if context is None else min(context, limit)
         self.eos_ids = _eos_ids(self.model, self.tokenizer)
-        self._last_prompt: tuple[list[int], DynamicCache] = ([], DynamicCache(config=self.model.config))
+        self._window = _window_of(self.model, self.name)
+        self._cache = SlotCache(int(self.model.config.get_text_config().num_hidden_layers))
+        self._slots: list[_Slot] = []
 
     def encode(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
@@ -80,102 +81,228 @@ class TransformersEngine:
             )
         return TransformersSession(self, prompt_ids)
 
-    def shared_prefix(self, prompt_ids: Sequence[int]) -> tuple[int, DynamicCache]:
-        """How many tokens `prompt_ids` shares with the last prompt, and a copy of their cached keys and values.
+    def work(self, turns: Sequence[Turn]) -> None:
+        while not any(turn.ended for turn in turns):
+            going = {self._own(turn): turn for turn in turns if turn.may_go_on()}
+            fresh = [session for session in going if session.slot is None]
+            # What the first of them computes of the prompt the others need not compute again.
+            for first_or_rest in (fresh[:1], fresh[1:]):
+                for session in first_or_rest:
+                    self._settle(session)
+                self._continue(first_or_rest, going)
+            begun = [session for session in going if session not in fresh]
+            for several in (True, False):
+                self._continue([session for session in begun if (session.uncomputed > 1) == several], going)
 
-        System message and worked examples are the same for every question, and a group of rollouts shares its whole prompt.
-        """
-        last_ids, last_cache = self._last_prompt
-        pairs = zip(last_ids, prompt_ids, strict=False)
-        shared = next((place for place, (old, new) in enumerate(pairs) if old != new), min(len(last_ids), len(prompt_ids)))
-        shared = min(shared, len(prompt_ids) - 1)  # the last token has to be computed: its logits are wanted
-        cache = copy.deepcopy(last_cache)
-        _cut(cache, shared)
-        return shared, cache
+    def _own(self, turn: Turn) -> TransformersSession:
+        assert isinstance(turn.session, TransformersSession)
+        return turn.session
 
-    def keep_prompt(self, prompt_ids: Sequence[int], cache: DynamicCache) -> None:
-        """Remember a computed prompt for `shared_prefix`."""
-        kept = copy.deepcopy(cache)
-        _cut(kept, len(prompt_ids))
-        self._last_prompt = (list(prompt_ids), kept)
+    def _settle(self, session: TransformersSession) -> None:
+        """Give a session a slot, with what another slot holds of the beginning of its prompt."""
+        shared, source = max(
+            ((_common(slot.tokens, session.tokens), number) for number, slot in enumerate(self._slots)), default=(0, 0)
+        )
+        shared = min(shared, len(session.tokens) - 1)  # the last token has to be computed: its logits are wanted
+        if shared and not self._slots[source].taken:
+            number = source
+        else:
+            free = [number for number, slot in enumerate(self._slots) if not slot.taken]
+            number = min(free, key=lambda number: len(self._slots[number].tokens), default=len(self._slots))
+            if number == len(self._slots):
+                self._slots.append(_Slot())
+            self._cache.share(source, number, shared)
+        slot = self._slots[number]
+        slot.tokens, slot.taken, session.slot = session.tokens[:shared], True, number
+
+    def free(self, slot: int) -> None:
+        """Let another session have a slot; what it holds is kept for prompts that begin alike until then."""
+        self._slots[slot].taken = False
+
+    def computed(self, slot: int) -> int:
+        """How many tokens a slot holds."""
+        return len(self._slots[slot].tokens)
+
+    def _continue(self, sessions: Sequence[TransformersSession], turns: Mapping[TransformersSession, Turn]) -> None:
+        """One more token for each."""
+        for batch in _batches(sorted(sessions, key=lambda session: session.uncomputed)):
+            batch.sort(key=lambda session: session.slot or 0)
+            try:
+                logits_R_V = self._logits_R_V(batch)
+            except torch.OutOfMemoryError as problem:
+                if len(batch) == 1:
+                    turns[batch[0]].failure = self._failed(batch[0], problem)
+                    continue
+                half = len(batch) // 2
+                self._continue(batch[:half], turns)
+                self._continue(batch[half:], turns)
+            except RuntimeError as problem:
+                for session in batch:
+                    turns[session].failure = self._failed(session, problem)
+            else:
+                asked = [turns[session] for session in batch]
+                for turn, (token, logprob) in zip(asked, _picked(logits_R_V, asked), strict=True):
+                    self._own(turn).take(turn, token, logprob)
+
+    @torch.inference_mode()
+    def _logits_R_V(self, sessions: Sequence[TransformersSession]) -> torch.Tensor:
+        """(R, V) float32: the scores of each session's next token, all that it has not computed yet being computed."""
+        slots = [session.slot or 0 for session in sessions]
+        new = [session.tokens[-session.uncomputed :] for session in sessions]
+        device = self.model.device
+        step = self._cache.plan(slots, [self.computed(slot) for slot in slots], [len(ids) for ids in new], device)
+        width = max(len(ids) for ids in new)
+        padded = torch.tensor([[0] * (width - len(ids)) + ids for ids in new], device=device)
+        output = self.model(
+            padded,
+            attention_mask=self._mask(step.seen_R_1_N_K),
+            position_ids=step.positions_R_N,
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        for slot, ids in zip(slots, new, strict=True):
+            self._slots[slot].tokens += ids
+        return output.logits[:, -1].float()
+
+    def _mask(self, seen_R_1_N_K: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
+        """What the model's attention takes as a mask, for each kind of its layers if there are two."""
+        if self._window is None:
+            return self._as_added(seen_R_1_N_K)
+        # A token's own place is the last that it may look at.
+        own_R_1_N_1 = seen_R_1_N_K.sum(-1, keepdim=True) - 1
+        place_K = torch.arange(seen_R_1_N_K.shape[-1], device=seen_R_1_N_K.device)
+        near = self._as_added(seen_R_1_N_K & (place_K > own_R_1_N_1 - self._window.tokens))
+        return near if self._window.everywhere else {"full_attention": self._as_added(seen_R_1_N_K), "sliding_attention": near}
+
+    def _as_added(self, seen: torch.Tensor) -> torch.Tensor:
+        if self.model.config.get_text_config()._attn_implementation == "sdpa":
+            return seen
+        dtype = self.model.dtype
+        return torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
+
+    def _failed(self, session: TransformersSession, problem: Exception) -> EngineProblem:
+        first = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
+        return EngineProblem(f"{self.name} failed after {len(session.ids)} tokens: {first}")
+
+
+@dataclass
+class _Slot:
+    """What a slot of the cache holds: keys and values of `tokens`."""
+
+    tokens: list[int] = field(default_factory=list)
+    taken: bool = False
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Attention that looks back so many tokens, in all layers or in those that the configuration calls sliding."""
+
+    tokens: int
+    everywhere: bool
 
 
 class TransformersSession:
-    """One conversation. Tokens wait in `_pending` until the next `generate` computes them all in one forward pass."""
+    """One conversation. Tokens wait in `tokens` until the engine computes them all in one forward pass."""
 
     def __init__(self, engine: TransformersEngine, prompt_ids: Sequence[int]) -> None:
         self._engine = engine
-        self._ids = list(prompt_ids)
-        self._prompt_length = len(self._ids)
-        self._computed, self._cache = engine.shared_prefix(prompt_ids)  # how many of `_ids` are in the cache, the cache
-        self._generator: torch.Generator | None = None
+        self.tokens = list(prompt_ids)
+        self.slot: int | None = None
+        self.random: torch.Generator | None = None
+        self._stops: tuple[Turn, StopStrings] | None = None
 
     @property
     def ids(self) -> tuple[int, ...]:
-        return tuple(self._ids)
+        return tuple(self.tokens)
 
     @property
     def room(self) -> int:
-        return self._engine.context - len(self._ids)
+        return self._engine.context - len(self.tokens)
+
+    @property
+    def uncomputed(self) -> int:
+        return len(self.tokens) - (0 if self.slot is None else self._engine.computed(self.slot))
 
     def append(self, ids: Sequence[int]) -> None:
         if len(ids) > self.room:
             raise ValueError(f"{len(ids)} tokens do not fit, there is room for {self.room}")
-        self._ids += ids
+        self.tokens += ids
 
-    def generate(
-        self,
-        sampling: Sampling,
-        *,
-        stop: Sequence[str] = (),
-        on_token: OnToken | None = None,
-        interrupt: Interrupt = never,
-    ) -> Generation:
-        ids: list[int] = []
-        logprobs: list[float] = []
-        stops = StopStrings(stop, self._engine.decode)
-        while True:
-            if reason := interrupt():
-                return Generation(tuple(ids), tuple(logprobs), reason)
-            if len(ids) >= sampling.max_tokens:
-                return Generation(tuple(ids), tuple(logprobs), StopReason.TOKEN_BUDGET)
-            if self.room <= 0:
-                return Generation(tuple(ids), tuple(logprobs), StopReason.CONTEXT_FULL)
-            token, logprob = self._pick(self._logits_V(), sampling)
-            self._ids.append(token)
-            ids.append(token)
-            logprobs.append(logprob)
-            if on_token is not None:
-                on_token(token, logprob)
-            if token in self._engine.eos_ids:
-                return Generation(tuple(ids), tuple(logprobs), StopReason.EOS)
-            if matched := stops.push(token):
-                return Generation(tuple(ids), tuple(logprobs), StopReason.STOP_STRING, matched)
+    def close(self) -> None:
+        if self.slot is not None:
+            self._engine.free(self.slot)
+            self.slot = None
 
-    @torch.inference_mode()
-    def _logits_V(self) -> torch.Tensor:
-        """Scores of the next token, fp32 on the CPU, over the vocabulary."""
-        pending = torch.tensor([self._ids[self._computed :]], device=self._engine.model.device)
-        try:
-            output = self._engine.model(pending, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
-        except RuntimeError as problem:
-            first = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
-            raise EngineProblem(f"{self._engine.name} failed after {len(self._ids)} tokens: {first}") from problem
-        if self._computed < self._prompt_length:
-            self._engine.keep_prompt(self._ids[: self._prompt_length], self._cache)
-        self._computed = len(self._ids)
-        return output.logits[0, -1].float().cpu()
+    def take(self, turn: Turn, token: int, logprob: float) -> None:
+        """Add a sampled token, and end the turn where it is the last."""
+        if self._stops is None or self._stops[0] is not turn:
+            self._stops = turn, StopStrings(turn.stop, self._engine.decode)
+        self.tokens.append(token)
+        turn.add(token, logprob)
+        if token in self._engine.eos_ids:
+            turn.end(StopReason.EOS)
+        elif matched := self._stops[1].push(token):
+            turn.end(StopReason.STOP_STRING, matched)
 
-    def _pick(self, logits_V: torch.Tensor, sampling: Sampling) -> tuple[int, float]:
-        logprobs_V = torch.log_softmax(logits_V / (sampling.temperature or 1.0), dim=-1)
-        if sampling.temperature == 0:
-            token = int(logprobs_V.argmax())
-        else:
-            if self._generator is None:
-                self._generator = torch.Generator().manual_seed(sampling.seed)
-            probs_V = _nucleus(logprobs_V.exp(), sampling.top_p)
-            token = int(torch.multinomial(probs_V, 1, generator=self._generator))
-        return token, float(logprobs_V[token])
+
+def _batches(sessions: Sequence[TransformersSession]) -> list[list[TransformersSession]]:
+    """Sessions, those with fewest new tokens first, in batches of at most `_PASS_TOKENS` with padding."""
+    batches: list[list[TransformersSession]] = []
+    for session in sessions:
+        if not batches or (len(batches[-1]) + 1) * session.uncomputed > _PASS_TOKENS:
+            batches.append([])
+        batches[-1].append(session)
+    return batches
+
+
+def _picked(logits_R_V: torch.Tensor, turns: Sequence[Turn]) -> list[tuple[int, float]]:
+    """For each turn its next token and that token's logprob under the full softmax."""
+    temperatures = [turn.sampling.temperature for turn in turns]
+    scale_R_1 = torch.tensor([[t or 1.0] for t in temperatures], device=logits_R_V.device)
+    logprobs_R_V = torch.log_softmax(logits_R_V / scale_R_1, dim=-1)
+    tokens_R = logprobs_R_V.argmax(-1)
+    for row, turn in enumerate(turns):
+        if turn.sampling.temperature > 0:
+            # A uniform number of the session's own, looked up among the cumulated probabilities: the same on every device.
+            probs_V = _nucleus(logprobs_R_V[row].double().exp(), turn.sampling.top_p).cumsum(-1)
+            drawn = _uniform(turn) * probs_V[-1]
+            tokens_R[row] = torch.searchsorted(probs_V, drawn, right=True).clamp(max=len(probs_V) - 1)
+    chosen_R = logprobs_R_V.gather(1, tokens_R[:, None])[:, 0]
+    return list(zip(tokens_R.tolist(), chosen_R.tolist(), strict=True))
+
+
+def _uniform(turn: Turn) -> float:
+    session = turn.session
+    assert isinstance(session, TransformersSession)
+    if session.random is None:
+        session.random = torch.Generator().manual_seed(turn.sampling.seed)
+    return float(torch.rand((), generator=session.random, dtype=torch.float64))
+
+
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many tokens two sequences begin with alike."""
+    pairs = zip(a, b, strict=False)
+    return next((place for place, (x, y) in enumerate(pairs) if x != y), min(len(a), len(b)))
+
+
+def _window_of(model: PreTrainedModel, name: str) -> _Window | None:
+    """How the model's layers look back, None where all see everything.
+
+    Raises:
+        ModelProblem: it has layers that keep a state instead of keys and values.
+    """
+    config = model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ())
+    width = getattr(config, "sliding_window", None)
+    if other := kinds - {"full_attention", "sliding_attention"}:
+        raise ModelProblem(
+            f"{name} has layers of {', '.join(sorted(other))}, whose state cannot wait for documents here; serve it with vLLM "
+            "and name the server with --engine."
+        )
+    if not width or kinds == {"full_attention"}:
+        return None
+    return _Window(int(width), everywhere="full_attention" not in kinds)
 
 
 def _nucleus(probs_V: torch.Tensor, top_p: float) -> torch.Tensor:
@@ -185,12 +312,6 @@ def _nucleus(probs_V: torch.Tensor, top_p: float) -> torch.Tensor:
     sorted_V, order_V = probs_V.sort(descending=True)
     before_V = sorted_V.cumsum(-1) - sorted_V
     return probs_V.index_fill(0, order_V[before_V >= top_p], 0.0)
-
-
-def _cut(cache: DynamicCache, length: int) -> None:
-    """Keep the first `length` positions."""
-    if (extra := cache.get_seq_length() - length) > 0:
-        cache.crop(-extra)
 
 
 def _eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

@@ -4,33 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from colsearcher.agent.engine import (
-    EngineProblem,
-    Generation,
-    Interrupt,
-    Message,
-    OnToken,
-    Sampling,
-    StopReason,
-    StopStrings,
-    never,
-)
+from colsearcher.agent.engine import EngineProblem, Message, StopReason, Turn
 
 EOS = 0
 
 
 class ScriptedEngine:
-    """Each turn samples the next text of the script, then the end of the message. `fail_at` breaks the n-th turn."""
+    """Each turn of a session samples the next text of its script, then the end of the message. Scripts may be of one session
+    each, in the order in which they start, or one for all. `fail_at` breaks the n-th turn."""
 
     name = "scripted"
     revision = "1"
 
-    def __init__(self, turns: Sequence[str], context: int = 100_000, fail_at: int | None = None, stream: bool = True) -> None:
+    def __init__(
+        self, turns: Sequence[str] | Sequence[Sequence[str]], context: int = 100_000, fail_at: int | None = None
+    ) -> None:
         self.turns = list(turns)
         self.context = context
         self.fail_at = fail_at
-        self.stream = stream
         self.sessions: list[ScriptedSession] = []
+
+    def script(self, number: int) -> list[str]:
+        own = self.turns[number] if self.turns and not isinstance(self.turns[0], str) else self.turns
+        return [text for text in own if isinstance(text, str)]
 
     def encode(self, text: str) -> list[int]:
         return [ord(character) for character in text]
@@ -47,6 +43,16 @@ class ScriptedEngine:
         self.sessions.append(ScriptedSession(self, prompt_ids))
         return self.sessions[-1]
 
+    def work(self, turns: Sequence[Turn]) -> None:
+        """One token for each turn at a time, until one ends."""
+        while not any(turn.ended for turn in turns):
+            for turn in turns:
+                session = turn.session
+                assert isinstance(session, ScriptedSession) and not session.closed
+                if session.current is not turn:
+                    session.begin(turn)
+                session.sample(turn)
+
 
 class ScriptedSession:
     def __init__(self, engine: ScriptedEngine, prompt_ids: Sequence[int]) -> None:
@@ -54,6 +60,10 @@ class ScriptedSession:
         self._ids = list(prompt_ids)
         self.sampled: list[tuple[int, int]] = []  # (position in ids, token), to check masks against
         self.turn = 0
+        self.script = engine.script(len(engine.sessions))
+        self.current: Turn | None = None
+        self.coming: list[int] = []  # what is left of it to be sampled
+        self.closed = False
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -67,39 +77,30 @@ class ScriptedSession:
         assert len(ids) <= self.room
         self._ids += ids
 
-    def generate(
-        self,
-        sampling: Sampling,
-        *,
-        stop: Sequence[str] = (),
-        on_token: OnToken | None = None,
-        interrupt: Interrupt = never,
-    ) -> Generation:
-        text = self.engine.turns[self.turn] if self.turn < len(self.engine.turns) else ""
-        self.turn += 1
-        ids: list[int] = []
-        stops = StopStrings(stop, self.engine.decode)
-        for place, token in enumerate([*self.engine.encode(text), EOS]):
-            if reason := interrupt():
-                return self._turn(ids, reason)
-            if len(ids) >= sampling.max_tokens:
-                return self._turn(ids, StopReason.TOKEN_BUDGET)
-            if self.room <= 0:
-                return self._turn(ids, StopReason.CONTEXT_FULL)
-            if self.engine.fail_at == self.turn and place == 3:
-                if not self.engine.stream and ids:
-                    del self._ids[-len(ids) :], self.sampled[-len(ids) :]
-                raise EngineProblem("out of memory")
-            self.sampled.append((len(self._ids), token))
-            self._ids.append(token)
-            ids.append(token)
-            if on_token is not None and self.engine.stream:
-                on_token(token, -0.5)
-            if token == EOS:
-                return self._turn(ids, StopReason.EOS)
-            if matched := stops.push(token):
-                return self._turn(ids, StopReason.STOP_STRING, matched)
-        raise AssertionError("unreachable")
+    def close(self) -> None:
+        self.closed = True
 
-    def _turn(self, ids: list[int], stop: StopReason, matched: str | None = None) -> Generation:
-        return Generation(tuple(ids), (-0.5,) * len(ids), stop, matched)
+    def begin(self, turn: Turn) -> None:
+        text = self.script[self.turn] if self.turn < len(self.script) else ""
+        self.current = turn
+        self.turn += 1
+        self.coming = [*self.engine.encode(text), EOS]
+
+    def sample(self, turn: Turn) -> None:
+        """One token."""
+        if not turn.may_go_on():
+            return
+        if self.engine.fail_at == self.turn and len(turn.ids) == 3:
+            turn.failure = EngineProblem("out of memory")
+            return
+        token = self.coming.pop(0)
+        self.sampled.append((len(self._ids), token))
+        self._ids.append(token)
+        turn.add(token, -0.5)
+        if token == EOS:
+            turn.end(StopReason.EOS)
+            return
+        for stop in turn.stop:  # the slow reference for StopStrings
+            if stop in self.engine.decode(turn.ids):
+                turn.end(StopReason.STOP_STRING, stop)
+                return

@@ -67,10 +67,9 @@ scripts = st.lists(st.lists(st.sampled_from(PIECES), max_size=8).map("".join), m
     total=st.sampled_from([1, 30, 200, 700, 4096]),
     searches=st.integers(0, 3),
     fail_at=st.sampled_from([None, None, 1, 2]),
-    stream=st.booleans(),
 )
-def test_the_mask_is_exact_whatever_the_policy_writes(turns, protocol, context, total, searches, fail_at, stream):
-    engine = ScriptedEngine(turns, context, fail_at, stream)
+def test_the_mask_is_exact_whatever_the_policy_writes(turns, protocol, context, total, searches, fail_at):
+    engine = ScriptedEngine(turns, context, fail_at)
     rollout = roll(turns, protocol, engine=engine, budgets=Budgets(total_tokens=total, searches=searches))
     assert len(rollout.ids) <= total
     assert sum(search.notice is None for search in rollout.searches) <= searches

@@ -1,17 +1,23 @@
+import random
+
 import pytest
 import torch
 from fake_retriever import Shelf
-from tiny_policy import tiny_policy
+from tiny_policy import tiny_policy, tiny_policy_of
 
-from colsearcher.agent.engine import EngineProblem, Sampling, StopReason, StopStrings
+from colsearcher.agent.engine import EngineProblem, Generation, Sampling, Session, StopReason, StopStrings, Turn, take_turn
 from colsearcher.agent.protocol import REASONING
-from colsearcher.agent.rollout import Budgets, run_rollout
+from colsearcher.agent.rollout import Budgets, Task, run_rollout, run_rollouts
 from colsearcher.agent.transformers_engine import TransformersEngine
 
 
 @pytest.fixture
 def engine() -> TransformersEngine:
     return TransformersEngine(tiny_policy())
+
+
+def generate(engine: TransformersEngine, session: Session, sampling: Sampling, stop: list[str] | None = None) -> Generation:
+    return take_turn(engine, Turn(session, sampling, stop or []))
 
 
 def uncached_logprobs(engine: TransformersEngine, ids: tuple[int, ...], temperature: float) -> torch.Tensor:
@@ -30,7 +36,7 @@ def test_a_paused_session_equals_one_uncached_pass(engine, temperature):
         session = engine.start(prompt)
         expected, written = list(prompt), []
         for inserted in ("<begin> of a document, 漢字", " and another\n", ""):
-            turn = session.generate(Sampling(temperature=temperature, seed=3, max_tokens=7))
+            turn = generate(engine, session, Sampling(temperature=temperature, seed=3, max_tokens=7))
             written += [(len(expected) + n, logprob) for n, logprob in enumerate(turn.logprobs)]
             expected += turn.ids
             ids = engine.encode(inserted)
@@ -51,9 +57,9 @@ def test_the_same_prompt_again_computes_only_its_last_token(engine):
     lengths = []
     forward = engine.model.forward
     engine.model.forward = lambda ids, **options: lengths.append(ids.shape[1]) or forward(ids, **options)
-    first = engine.start(prompt).generate(Sampling(max_tokens=5))
-    again = engine.start(prompt).generate(Sampling(max_tokens=5))
-    other = engine.start([*prompt[:4], *engine.encode("new end")]).generate(Sampling(max_tokens=1))
+    first = generate(engine, engine.start(prompt), Sampling(max_tokens=5))
+    again = generate(engine, engine.start(prompt), Sampling(max_tokens=5))
+    other = generate(engine, engine.start([*prompt[:4], *engine.encode("new end")]), Sampling(max_tokens=1))
     assert first.ids == again.ids
     assert again.logprobs == pytest.approx(first.logprobs, abs=1e-4)
     assert lengths[0] == len(prompt)
@@ -68,7 +74,7 @@ def test_the_seed_decides_and_the_stream_goes_on_between_turns(engine):
 
     def two_turns(sampling: Sampling) -> list[tuple[int, ...]]:
         session = engine.start(prompt)
-        return [session.generate(sampling).ids, session.generate(sampling).ids]
+        return [generate(engine, session, sampling).ids, generate(engine, session, sampling).ids]
 
     assert two_turns(sampling) == two_turns(sampling)
     assert two_turns(sampling) != two_turns(Sampling(temperature=1.0, seed=6, max_tokens=6))
@@ -76,20 +82,20 @@ def test_the_seed_decides_and_the_stream_goes_on_between_turns(engine):
 
 def test_top_p_keeps_the_likeliest_tokens_and_the_full_softmax_logprob(engine):
     prompt = engine.encode("the")
-    greedy = engine.start(prompt).generate(Sampling(max_tokens=4))
-    narrow = engine.start(prompt).generate(Sampling(temperature=1.0, top_p=1e-6, max_tokens=4))
+    greedy = generate(engine, engine.start(prompt), Sampling(max_tokens=4))
+    narrow = generate(engine, engine.start(prompt), Sampling(temperature=1.0, top_p=1e-6, max_tokens=4))
     assert narrow.ids == greedy.ids
     assert narrow.logprobs == pytest.approx(greedy.logprobs, abs=1e-5)
 
 
 def test_generation_stops_at_the_token_that_completes_the_tag(engine):
-    free = engine.start(engine.encode("the")).generate(Sampling(max_tokens=12))
+    free = generate(engine, engine.start(engine.encode("the")), Sampling(max_tokens=12))
     text = engine.decode(free.ids)
     for start in range(len(text) - 3):
         stop = text[start : start + 3]
         if "\ufffd" in text[: start + 3]:
             break
-        turn = engine.start(engine.encode("the")).generate(Sampling(max_tokens=12), stop=[stop, "never"])
+        turn = generate(engine, engine.start(engine.encode("the")), Sampling(max_tokens=12), stop=[stop, "never"])
         assert turn.ids == free.ids[: len(turn.ids)]
         assert stop in engine.decode(turn.ids)
         assert stop not in engine.decode(turn.ids[:-1])
@@ -121,7 +127,7 @@ def test_control_tokens_cannot_come_from_text(engine):
 
 def test_the_context_is_never_overrun(engine):
     session = engine.start(engine.encode("the") * 100)
-    turn = session.generate(Sampling(temperature=1.0, max_tokens=1000))
+    turn = generate(engine, session, Sampling(temperature=1.0, max_tokens=1000))
     assert turn.stop in (StopReason.CONTEXT_FULL, StopReason.EOS)
     assert len(session.ids) <= engine.context
     with pytest.raises(ValueError, match="do not fit"):
@@ -133,7 +139,7 @@ def test_the_context_is_never_overrun(engine):
 def test_a_failing_model_is_an_engine_problem(engine):
     engine.model.lm_head = torch.nn.Linear(3, 3)
     with pytest.raises(EngineProblem, match="tiny failed after 2 tokens"):
-        engine.start([5, 6]).generate(Sampling())
+        generate(engine, engine.start([5, 6]), Sampling())
 
 
 def test_a_rollout_on_a_random_model_is_exact_to_the_token():
@@ -144,3 +150,58 @@ def test_a_rollout_on_a_random_model_is_exact_to_the_token():
     assert sum(rollout.mask) > 0
     for logprob, bit, expected in zip(rollout.logprobs, rollout.mask, reference.tolist(), strict=True):
         assert logprob == pytest.approx(expected if bit else 0.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "mistral", "gemma3"])
+def test_many_paused_sessions_equal_uncached_passes(kind):
+    """Sessions of all lengths come, pause, go on and leave; each token is what it would be alone and without a cache."""
+    engine = TransformersEngine(tiny_policy_of(kind))
+    rng = random.Random(5)
+    open_sessions: list[tuple[Session, list[tuple[int, float]]]] = []
+    checked = 0
+    for number in range(40):
+        if len(open_sessions) < 7:
+            prompt = engine.encode("the query of the " + "valve " * rng.randrange(12))
+            open_sessions.append((engine.start(prompt), []))
+        turns = []
+        for session, written in rng.sample(open_sessions, rng.randrange(1, len(open_sessions) + 1)):
+            session.append(engine.encode(" document" * rng.randrange(3)))
+            turn = Turn(session, Sampling(temperature=1.0, seed=number, max_tokens=rng.randrange(1, 5)))
+            turn.on_token = lambda token, logprob, session=session, written=written: written.append(
+                (len(session.ids) - 1, logprob)
+            )
+            turns.append(turn)
+        while turns:
+            engine.work(turns)
+            turns = [turn for turn in turns if not turn.ended]
+            if turns and rng.random() < 0.3:
+                turns.pop()  # left alone in the middle of a turn
+        for session, written in list(open_sessions):
+            if len(session.ids) > 90 or rng.random() < 0.1:
+                reference = uncached_logprobs(engine, session.ids, 1.0)
+                for place, logprob in written:
+                    assert logprob == pytest.approx(float(reference[place - 1]), abs=1e-4)
+                checked += len(written)
+                session.close()
+                open_sessions.remove((session, written))
+    assert checked > 30
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral", "gemma3"])
+def test_rollouts_side_by_side_are_those_of_one_after_the_other(kind):
+    sampling = [Sampling(temperature=1.0, seed=seed, max_tokens=20) for seed in range(9)]
+    tasks = [Task(f"Which valve{' or pump' * number}?", own) for number, own in enumerate(sampling)]
+    budgets = Budgets(total_tokens=70)
+    alone = [
+        run_rollout(task.question, TransformersEngine(tiny_policy_of(kind)), Shelf(), REASONING, task.sampling, budgets)
+        for task in tasks
+    ]
+    engine = TransformersEngine(tiny_policy_of(kind))
+    together = dict(run_rollouts(tasks, engine, Shelf(), REASONING, budgets, in_flight=4))
+    assert [together[number].ids for number in range(9)] == [rollout.ids for rollout in alone]
+    for number, rollout in enumerate(alone):
+        assert together[number].logprobs == pytest.approx(rollout.logprobs, abs=1e-4)
+        assert (together[number].mask, together[number].stop) == (rollout.mask, rollout.stop)
+        reference = uncached_logprobs(engine, rollout.prompt_ids + rollout.ids, 1.0)[len(rollout.prompt_ids) - 1 :]
+        expected = [float(value) if bit else 0.0 for value, bit in zip(reference, rollout.mask, strict=True)]
+        assert rollout.logprobs == pytest.approx(expected, abs=1e-4)
