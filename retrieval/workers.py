@@ -26,7 +26,6 @@ from colsearcher.retrieval.page_reader import DocumentInfo, PageReader, ReadSett
 START_SECONDS = 120.0
 # OCR takes about 20 MB more (and reserves 100) with every page; after so many a process is replaced.
 OCR_PAGES = 16
-_NICE = 10
 
 ReadRecord: TypeAlias = DocumentInfo | Page | ReadProblem
 
@@ -162,8 +161,6 @@ def serve(connection: Connection, settings: ReadSettings, threads: int) -> None:
     if sys.platform != "win32":
         # A group of its own: Ctrl-C at the terminal reaches the owner alone, and the renderer's processes end with it.
         os.setpgid(0, 0)
-        # Threads of a model wait for each other, so a core taken from one of them is taken from all.
-        os.nice(_NICE)
         _limit_memory(settings.worker_bytes)
     # While pdfium is lost in a page nobody reads the pipe that tells of the owner's end.
     threading.Thread(target=_end_with_owner, daemon=True).start()
