@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from colsearcher.agent.record import Rollout
 from colsearcher.agent.retriever import Passage
-from colsearcher.agent.rollout import Rollout
 from colsearcher.agent.wording import STOPWORDS, is_number, terms, tokens
 from colsearcher.indexes.address import Address
 

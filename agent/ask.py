@@ -12,8 +12,9 @@ from typing import Any
 from colsearcher.agent.answer import Answer, make_answer
 from colsearcher.agent.engine import Engine, Sampling
 from colsearcher.agent.protocol import Protocol
+from colsearcher.agent.record import Budgets, OnEvent, Rollout, ignore
 from colsearcher.agent.retriever import Passage
-from colsearcher.agent.rollout import Budgets, OnEvent, Rollout, ignore, run_rollout
+from colsearcher.agent.rollout import run_rollout
 from colsearcher.agent.trace import Trace
 from colsearcher.retrieval.searcher import Searcher
 

@@ -44,6 +44,7 @@ COMMANDS: dict[str, Command] = {
     "eval retrieval": Command(
         "colsearcher.training.commands:EvalRetrieval", "score the ranking, and three baselines, on questions"
     ),
+    "eval boxes": Command("colsearcher.training.pointing_command:EvalBoxes", "score heat maps on questions with known boxes"),
     "eval mteb": Command("colsearcher.training.commands:EvalMteb", "score an embedder on mteb's tasks, such as ViDoRe"),
     "compare": Command("colsearcher.training.compare_command:Compare", "two embedders on the same files and questions"),
     "compare indexes": Command(

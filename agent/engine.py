@@ -14,9 +14,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from colsearcher.indexes.errors import ColSearcherError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from colsearcher.agent.pictures import Picture
 
 Message = Mapping[str, str]  # {"role": "system" | "user" | "assistant", "content": …}
 
@@ -114,11 +119,14 @@ class Session(Protocol):
         """How many tokens still fit into the context."""
         ...
 
-    def append(self, ids: Sequence[int]) -> None:
-        """Add tokens that the environment wrote. Nothing is sampled.
+    def append(self, ids: Sequence[int], pictures: Sequence[Picture] = ()) -> None:
+        """Add what the environment wrote. Nothing is sampled.
+
+        Args:
+            pictures: those whose tokens (`Engine.picture`) are among the ids, in order.
 
         Raises:
-            ValueError: there are more of them than `room`.
+            ValueError: there are more tokens than `room`, or the pictures are not those that the ids stand for.
         """
         ...
 
@@ -203,6 +211,19 @@ class Engine(Protocol):
         ...
 
     def decode(self, ids: Sequence[int]) -> str: ...
+
+    @property
+    def sees(self) -> bool:
+        """Whether pictures can be put into a conversation."""
+        ...
+
+    def picture(self, image: Image.Image, max_tokens: int) -> tuple[list[int], Picture]:
+        """The tokens that stand for an image, about `max_tokens` at most, and what the model needs besides.
+
+        Raises:
+            EngineProblem: the policy does not see.
+        """
+        ...
 
     def start(self, prompt_ids: Sequence[int]) -> Session:
         """Begin a conversation.

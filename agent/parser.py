@@ -17,8 +17,10 @@ from colsearcher.agent.protocol import (
     BEGIN_QUERY,
     END_ANSWER,
     END_DOCUMENTS,
+    END_LOOK,
     END_QUERY,
     END_THINK,
+    LOOK,
     TAGS,
     THINK,
 )
@@ -26,7 +28,7 @@ from colsearcher.agent.protocol import (
 _TAG = re.compile("|".join(map(re.escape, TAGS)))
 
 Source = Literal["policy", "scaffold", "documents"]
-_Area = Literal["start", "think", "query", "between", "answer", "end"]
+_Area = Literal["start", "think", "query", "look", "between", "answer", "end"]
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,15 @@ class Problem(StrEnum):
     THINK_NOT_OPEN = "think closed without being open"
     THINK_NOT_CLOSED = "think not closed"
     QUERY_OUTSIDE_THINK = "query outside think"
-    QUERY_NESTED = "query inside a query"
+    QUERY_NESTED = "query inside a query or look"
     QUERY_NOT_OPEN = "query closed without being open"
     QUERY_NOT_CLOSED = "query not closed"
     QUERY_EMPTY = "empty query"
+    LOOK_OUTSIDE_THINK = "look outside think"
+    LOOK_NESTED = "look inside a query or look"
+    LOOK_NOT_OPEN = "look closed without being open"
+    LOOK_NOT_CLOSED = "look not closed"
+    LOOK_EMPTY = "empty look"
     DOCUMENTS_FORGED = "documents written by the policy"
     ANSWER_EARLY = "answer inside think"
     ANSWER_NESTED = "tag inside the answer"
@@ -69,12 +76,14 @@ class Parsed:
 
     Attributes:
         queries: every closed query with words in it, in order.
+        looks: what every closed look names, in order.
         answer: the answer, if there is exactly one, closed, with words and without tags in it.
         problems: each kind once, in order of appearance. Empty means that the format was kept.
         scaffolded: the environment wrote one of the tags (besides the `<think>` that every prompt ends with).
     """
 
     queries: tuple[str, ...]
+    looks: tuple[str, ...]
     answer: str | None
     problems: tuple[Problem, ...]
     scaffolded: bool
@@ -85,13 +94,43 @@ def parse(segments: Sequence[Segment]) -> Parsed:
     return _Reader().read(segments)
 
 
+@dataclass(frozen=True)
+class _Action:
+    """What the policy may do in the middle of its thoughts, and what can be wrong with it."""
+
+    area: _Area
+    outside_think: Problem
+    nested: Problem
+    not_open: Problem
+    not_closed: Problem
+    empty: Problem
+
+
+_QUERY = _Action(
+    "query",
+    Problem.QUERY_OUTSIDE_THINK,
+    Problem.QUERY_NESTED,
+    Problem.QUERY_NOT_OPEN,
+    Problem.QUERY_NOT_CLOSED,
+    Problem.QUERY_EMPTY,
+)
+_LOOK = _Action(
+    "look",
+    Problem.LOOK_OUTSIDE_THINK,
+    Problem.LOOK_NESTED,
+    Problem.LOOK_NOT_OPEN,
+    Problem.LOOK_NOT_CLOSED,
+    Problem.LOOK_EMPTY,
+)
+
+
 class _Reader:
     def __init__(self) -> None:
         self.area: _Area = "start"
-        self.after_query: _Area = "think"
-        self.text = ""  # of the query or answer that is open
-        self.nested = False
-        self.queries: list[str] = []
+        self.action: _Action | None = None  # the one that is open
+        self.after_action: _Area = "think"
+        self.text = ""  # of the action or answer that is open
+        self.done: dict[_Area, list[str]] = {"query": [], "look": []}
         self.answers: list[str] = []
         self.problems: dict[Problem, None] = {}
         self.scaffolded = False
@@ -109,13 +148,15 @@ class _Reader:
             self._plain(text[place:])
         self._finish()
         single = self.answers[0] if len(self.answers) == 1 and Problem.ANSWER_NESTED not in self.problems else ""
-        return Parsed(tuple(self.queries), single or None, tuple(self.problems), self.scaffolded)
+        return Parsed(
+            tuple(self.done["query"]), tuple(self.done["look"]), single or None, tuple(self.problems), self.scaffolded
+        )
 
     def _problem(self, problem: Problem) -> None:
         self.problems.setdefault(problem)
 
     def _plain(self, text: str) -> None:
-        if self.area in ("query", "answer"):
+        if self.area in ("query", "look", "answer"):
             self.text += text
         elif self.area != "think" and any(character.isalnum() for character in text):
             self._problem(Problem.STRAY_TEXT)
@@ -126,53 +167,53 @@ class _Reader:
         elif self.area == "answer" and tag != END_ANSWER:
             self._problem(Problem.ANSWER_NESTED)
         elif tag == THINK:
-            self._close_open_query()
+            self._close_open_action()
             if self.area == "start":
                 self.area = "think"
             else:
                 self._problem(Problem.THINK_TWICE)
         elif tag == END_THINK:
-            self._close_open_query()
+            self._close_open_action()
             if self.area == "think":
                 self.area = "between"
             else:
                 self._problem(Problem.THINK_NOT_OPEN)
-        elif tag == BEGIN_QUERY:
-            self._begin_query()
-        elif tag == END_QUERY:
-            self._end_query()
+        elif tag in (BEGIN_QUERY, LOOK):
+            self._begin(_QUERY if tag == BEGIN_QUERY else _LOOK)
+        elif tag in (END_QUERY, END_LOOK):
+            self._end(_QUERY if tag == END_QUERY else _LOOK)
         elif tag == ANSWER:
             self._begin_answer()
         else:
             self._end_answer()
 
-    def _begin_query(self) -> None:
-        if self.area == "query":
-            self._problem(Problem.QUERY_NESTED)
+    def _begin(self, action: _Action) -> None:
+        if self.action is not None:
+            self._problem(action.nested)
         else:
             if self.area != "think":
-                self._problem(Problem.QUERY_OUTSIDE_THINK)
-            self.after_query, self.area = self.area, "query"
-        self.text = ""
+                self._problem(action.outside_think)
+            self.after_action = self.area
+        self.action, self.area, self.text = action, action.area, ""
 
-    def _end_query(self) -> None:
-        if self.area != "query":
-            self._problem(Problem.QUERY_NOT_OPEN)
+    def _end(self, action: _Action) -> None:
+        if self.action is not action:
+            self._problem(action.not_open)
             return
-        query = " ".join(self.text.split())
-        if query:
-            self.queries.append(query)
+        text = " ".join(self.text.split())
+        if text:
+            self.done[action.area].append(text)
         else:
-            self._problem(Problem.QUERY_EMPTY)
-        self.area = self.after_query
+            self._problem(action.empty)
+        self.action, self.area = None, self.after_action
 
-    def _close_open_query(self) -> None:
-        if self.area == "query":
-            self._problem(Problem.QUERY_NOT_CLOSED)
-            self.area = self.after_query
+    def _close_open_action(self) -> None:
+        if self.action is not None:
+            self._problem(self.action.not_closed)
+            self.action, self.area = None, self.after_action
 
     def _begin_answer(self) -> None:
-        self._close_open_query()
+        self._close_open_action()
         if self.area in ("start", "think"):
             self._problem(Problem.ANSWER_EARLY)
         elif self.area == "end":
@@ -190,7 +231,7 @@ class _Reader:
         self.area = "end"
 
     def _finish(self) -> None:
-        self._close_open_query()
+        self._close_open_action()
         if self.area == "think":
             self._problem(Problem.THINK_NOT_CLOSED)
         if self.area == "answer":

@@ -3,7 +3,7 @@
 `load_policy("embedded")` needs no network: SmolLM2-135M-Instruct travels in a registry package as a 4-bit GGUF. It is
 checked against a pinned sha256, de-quantised once and kept as an ordinary transformers folder in the user's cache. Any
 other name is a local folder or a hub id. What this file leaves out: sampling and the key-value cache (see
-`transformers_engine`), and vision policies.
+`transformers_engine`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from colsearcher.agent.pictures import MODEL_TYPES, PictureCutter
 from colsearcher.indexes.errors import ModelProblem
 from colsearcher.retrieval.weights import PinnedFile
 
@@ -38,7 +39,13 @@ Device = Literal["auto", "cpu", "cuda"]
 
 @dataclass(frozen=True)
 class Policy:
-    """A loaded policy. `name` and `revision` go into traces; `reason` says why it runs where and how it does."""
+    """A loaded policy.
+
+    Attributes:
+        name, revision: go into traces.
+        cutter: of a policy that sees, what cuts page images up for it.
+        reason: why it runs where and how it does.
+    """
 
     name: str
     revision: str
@@ -47,10 +54,12 @@ class Policy:
     device: str
     dtype: str
     reason: str
+    cutter: PictureCutter | None = None
 
     def describe(self) -> str:
         """One line for stderr, printed once by whoever loaded the policy."""
-        return f"policy {self.name} on {self.device}, {self.dtype} ({self.reason})"
+        sees = ", sees pages" if self.cutter else ""
+        return f"policy {self.name}{sees} on {self.device}, {self.dtype} ({self.reason})"
 
 
 def load_policy(name: str = "embedded", *, device: Device = "auto", local: bool = False) -> Policy:
@@ -67,12 +76,12 @@ def load_policy(name: str = "embedded", *, device: Device = "auto", local: bool 
     place, dtype, why = _placement(device)
     if name == "embedded":
         folder, how = _embedded_folder(dtype)
-        model, tokenizer = _load_folder(str(folder), place, dtype, offline=True)
+        model, tokenizer, _ = _load_folder(str(folder), place, dtype, offline=True)
         return Policy(EMBEDDED.title, EMBEDDED.sha256, model, tokenizer, place, dtype, f"embedded, {how}; {why}")
     is_folder = Path(name).is_dir()
-    model, tokenizer = _load_folder(name, place, dtype, offline=local or is_folder)
+    model, tokenizer, cutter = _load_folder(name, place, dtype, offline=local or is_folder)
     revision = str(getattr(model.config, "_commit_hash", None) or "local")
-    return Policy(name, revision, model, tokenizer, place, dtype, f"{'local folder' if is_folder else 'hub'}; {why}")
+    return Policy(name, revision, model, tokenizer, place, dtype, f"{'local folder' if is_folder else 'hub'}; {why}", cutter)
 
 
 def _placement(device: Device) -> tuple[str, str, str]:
@@ -90,14 +99,19 @@ def _placement(device: Device) -> tuple[str, str, str]:
     return "cpu", "float32", "auto: this CPU has no bfloat16 instructions"
 
 
-def _load_folder(name: str, place: str, dtype: str, *, offline: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _load_folder(
+    name: str, place: str, dtype: str, *, offline: bool
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, PictureCutter | None]:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 
     try:
         with _no_progress_bars():
+            config = AutoConfig.from_pretrained(name, local_files_only=offline)
             tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=offline)
-            model = AutoModelForCausalLM.from_pretrained(name, local_files_only=offline, dtype=getattr(torch, dtype))
+            kind = AutoModelForImageTextToText if config.model_type in MODEL_TYPES else AutoModelForCausalLM
+            model = kind.from_pretrained(name, local_files_only=offline, dtype=getattr(torch, dtype))
+            cutter = picture_cutter(name, config, offline=offline) if config.model_type in MODEL_TYPES else None
     except (OSError, ValueError) as problem:
         first = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
         where = "in the local cache" if offline else "on the hub"
@@ -106,7 +120,16 @@ def _load_folder(name: str, place: str, dtype: str, *, offline: bool) -> tuple[P
             "Give --policy a folder, a hub id, or leave it out for the embedded one."
         ) from problem
     model.to(place)  # type: ignore[arg-type]  # the stub of transformers' wrapper lost the argument's type
-    return model.eval(), tokenizer
+    return model.eval(), tokenizer, cutter
+
+
+def picture_cutter(name: str, config: Any, *, offline: bool) -> PictureCutter:
+    """What cuts images up for the policy of a configuration."""
+    from transformers import AutoImageProcessor
+
+    processor = AutoImageProcessor.from_pretrained(name, local_files_only=offline)
+    tokens = (config.vision_start_token_id, config.image_token_id, config.vision_end_token_id, config.video_token_id)
+    return PictureCutter(processor, *tokens)
 
 
 @contextmanager

@@ -3,7 +3,9 @@
     <think> … <begin_of_query> … <end_of_query>
     <begin_of_documents> (1) [report.pdf#p=12] … <end_of_documents> … </think> <answer> … </answer>
 
-After R1-Searcher (Song et al., 2025). Left out: reading a transcript back (`parser`), when to stop and what to insert
+After R1-Searcher (Song et al., 2025); documents are the words of pages, or their pictures for a policy that sees. With
+`<look>report.pdf#p=12&box=0.1,0.2,0.5,0.4</look>` a policy asks to see a page that it has found, or a part of it, larger
+(after VRAG-RL, Wang et al., 2025). Left out: reading a transcript back (`parser`), when to stop and what to insert
 (`rollout`).
 """
 
@@ -21,11 +23,14 @@ from colsearcher.agent.retriever import Passage
 THINK, END_THINK = "<think>", "</think>"
 BEGIN_QUERY, END_QUERY = "<begin_of_query>", "<end_of_query>"
 BEGIN_DOCUMENTS, END_DOCUMENTS = "<begin_of_documents>", "<end_of_documents>"
+LOOK, END_LOOK = "<look>", "</look>"
 ANSWER, END_ANSWER = "<answer>", "</answer>"
-TAGS = (THINK, END_THINK, BEGIN_QUERY, END_QUERY, BEGIN_DOCUMENTS, END_DOCUMENTS, ANSWER, END_ANSWER)
+TAGS = (THINK, END_THINK, BEGIN_QUERY, END_QUERY, LOOK, END_LOOK, BEGIN_DOCUMENTS, END_DOCUMENTS, ANSWER, END_ANSWER)
 
 # Wider than what `parser.parse` accepts, so that nothing that looks like a tag reaches the policy from outside.
-_LOOKS_LIKE_TAG = re.compile(r"<(\s*\|?\s*/?\s*(?:think|answer|(?:begin|end)_of_(?:query|documents))\s*\|?\s*)>", re.IGNORECASE)
+_LOOKS_LIKE_TAG = re.compile(
+    r"<(\s*\|?\s*/?\s*(?:think|answer|look|(?:begin|end)_of_(?:query|documents))\s*\|?\s*)>", re.IGNORECASE
+)
 
 Variant = Literal["reasoning", "guided"]
 
@@ -74,6 +79,7 @@ class Protocol:
         examples: worked examples as (question, transcript) pairs, shown as earlier turns of the chat.
         opening: what the assistant's turn begins with; the environment writes it.
         reminder: guided only; what the environment writes after the documents, with `{question}` in it.
+        looks: the policy may `<look>` at a part of a page.
         best_last: show the best page of a search last, next to where the answer is written, instead of first.
         query_tokens, answer_tokens: guided only, at most so many tokens for each.
     """
@@ -83,6 +89,7 @@ class Protocol:
     examples: tuple[tuple[str, str], ...] = ()
     opening: str = THINK + "\n"
     reminder: str = ""
+    looks: bool = False
     best_last: bool = False
     query_tokens: int = 24
     answer_tokens: int = 32
@@ -106,6 +113,22 @@ You may search several times; ask for one fact at a time. Never write documents 
 When you know enough, close your thoughts with {END_THINK} and write only the answer, a few words, with the number of the page \
 that it comes from: {ANSWER} 48,200 pounds (2) {END_ANSWER}
 If the documents do not say it, write {ANSWER} I don't know {END_ANSWER}""",
+)
+
+SEEING = Protocol(
+    variant="reasoning",
+    system=f"""\
+You answer questions from a collection of documents that you can search.
+Think first, inside {THINK} and {END_THINK}. Whenever you lack a fact, write a search query:
+{BEGIN_QUERY} keywords {END_QUERY}
+You will then see what was found between {BEGIN_DOCUMENTS} and {END_DOCUMENTS}, numbered pictures of pages with their \
+addresses. If something is too small to read, look closer: {LOOK}report.pdf#p=12&box=0.1,0.2,0.5,0.4{END_LOOK} shows a part \
+of a page that you have seen; the box is left, top, right, bottom, in fractions of the page.
+You may search and look several times; ask for one fact at a time. Never write documents yourself.
+When you know enough, close your thoughts with {END_THINK} and write only the answer, a few words, with the number of the page \
+that it comes from: {ANSWER} 48,200 pounds (2) {END_ANSWER}
+If the documents do not say it, write {ANSWER} I don't know {END_ANSWER}""",
+    looks=True,
 )
 
 _REMINDER = "The question is: {question}\n"

@@ -2,7 +2,8 @@
 
 Every turn that is being worked on gets its next token in one forward pass, whatever the lengths. Keys and values live as long
 as the session: after a search only the documents are computed, not the conversation again, and what a prompt begins with
-(system message and examples, or the whole prompt of a group of rollouts) is computed once. Left out: images.
+(system message and examples, or the whole prompt of a group of rollouts) is computed once. Page images go in
+the middle of a conversation like any other tokens.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from colsearcher.agent.engine import (
     StopStrings,
     Turn,
 )
+from colsearcher.agent.pictures import Picture, positions
 from colsearcher.agent.slot_cache import SlotCache
 from colsearcher.indexes.errors import ModelProblem
 
 if TYPE_CHECKING:
+    from PIL import Image
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from colsearcher.agent.policy import Policy
@@ -53,6 +56,8 @@ class TransformersEngine:
         self._window = _window_of(self.model, self.name)
         self._cache = SlotCache(int(self.model.config.get_text_config().num_hidden_layers))
         self._slots: list[_Slot] = []
+        self.cutter = policy.cutter
+        self.pad_token = None if self.cutter is None else self.cutter.pad
 
     def encode(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
@@ -73,6 +78,18 @@ class TransformersEngine:
 
     def decode(self, ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    @property
+    def sees(self) -> bool:
+        return self.cutter is not None
+
+    def picture(self, image: Image.Image, max_tokens: int) -> tuple[list[int], Picture]:
+        if self.cutter is None:
+            raise EngineProblem(
+                f"{self.name} does not see pictures. Choose a policy that does, such as Qwen/Qwen2.5-VL-3B-Instruct."
+            )
+        picture = self.cutter.cut(image, max_tokens)
+        return self.cutter.ids(picture), picture
 
     def start(self, prompt_ids: Sequence[int]) -> TransformersSession:
         if not prompt_ids or len(prompt_ids) >= self.context:
@@ -101,9 +118,10 @@ class TransformersEngine:
     def _settle(self, session: TransformersSession) -> None:
         """Give a session a slot, with what another slot holds of the beginning of its prompt."""
         shared, source = max(
-            ((_common(slot.tokens, session.tokens), number) for number, slot in enumerate(self._slots)), default=(0, 0)
+            ((_common(slot.tokens, session.marks), number) for number, slot in enumerate(self._slots)), default=(0, 0)
         )
-        shared = min(shared, len(session.tokens) - 1)  # the last token has to be computed: its logits are wanted
+        # The last token has to be computed, for its logits are wanted, and a picture is computed whole.
+        shared = session.before_picture(min(shared, len(session.tokens) - 1))
         if shared and not self._slots[source].taken:
             number = source
         else:
@@ -113,7 +131,7 @@ class TransformersEngine:
                 self._slots.append(_Slot())
             self._cache.share(source, number, shared)
         slot = self._slots[number]
-        slot.tokens, slot.taken, session.slot = session.tokens[:shared], True, number
+        slot.tokens, slot.taken, session.slot = session.marks[:shared], True, number
 
     def free(self, slot: int) -> None:
         """Let another session have a slot; what it holds is kept for prompts that begin alike until then."""
@@ -150,20 +168,25 @@ class TransformersEngine:
         slots = [session.slot or 0 for session in sessions]
         new = [session.tokens[-session.uncomputed :] for session in sessions]
         device = self.model.device
+        seen = [picture for session in sessions for picture in session.waiting_pictures()]
         step = self._cache.plan(slots, [self.computed(slot) for slot in slots], [len(ids) for ids in new], device)
         width = max(len(ids) for ids in new)
         padded = torch.tensor([[0] * (width - len(ids)) + ids for ids in new], device=device)
         output = self.model(
             padded,
             attention_mask=self._mask(step.seen_R_1_N_K),
-            position_ids=step.positions_R_N,
+            position_ids=step.positions_R_N if self.cutter is None else _three_positions(sessions, width).to(device),
             past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=1,
+            **_seen(seen, device),
         )
-        for slot, ids in zip(slots, new, strict=True):
-            self._slots[slot].tokens += ids
-        return output.logits[:, -1].float()
+        for slot, session in zip(slots, sessions, strict=True):
+            self._slots[slot].tokens += session.marks[-session.uncomputed :]
+        logits_R_V = output.logits[:, -1].float()
+        if self.cutter is not None:
+            logits_R_V[:, list(self.cutter.never_written)] = -torch.inf
+        return logits_R_V
 
     def _mask(self, seen_R_1_N_K: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
         """What the model's attention takes as a mask, for each kind of its layers if there are two."""
@@ -188,9 +211,9 @@ class TransformersEngine:
 
 @dataclass
 class _Slot:
-    """What a slot of the cache holds: keys and values of `tokens`."""
+    """What a slot of the cache holds: keys and values of `tokens`, those of pictures as the marks of their session."""
 
-    tokens: list[int] = field(default_factory=list)
+    tokens: list[int | str] = field(default_factory=list)
     taken: bool = False
 
 
@@ -203,11 +226,19 @@ class _Window:
 
 
 class TransformersSession:
-    """One conversation. Tokens wait in `tokens` until the engine computes them all in one forward pass."""
+    """One conversation. Tokens wait in `tokens` until the engine computes them all in one forward pass.
+
+    Attributes:
+        marks: the tokens, with those of a picture told apart by what it shows.
+        places: the position of each token; see `pictures.positions`.
+    """
 
     def __init__(self, engine: TransformersEngine, prompt_ids: Sequence[int]) -> None:
         self._engine = engine
         self.tokens = list(prompt_ids)
+        self.marks: list[int | str] = list(prompt_ids)
+        self.places, self._following = positions(self.tokens, None, [])
+        self._pictures: list[tuple[int, Picture]] = []  # and where the tokens of each begin
         self.slot: int | None = None
         self.random: torch.Generator | None = None
         self._stops: tuple[Turn, StopStrings] | None = None
@@ -224,10 +255,31 @@ class TransformersSession:
     def uncomputed(self) -> int:
         return len(self.tokens) - (0 if self.slot is None else self._engine.computed(self.slot))
 
-    def append(self, ids: Sequence[int]) -> None:
+    def append(self, ids: Sequence[int], pictures: Sequence[Picture] = ()) -> None:
         if len(ids) > self.room:
             raise ValueError(f"{len(ids)} tokens do not fit, there is room for {self.room}")
+        marks: list[int | str] = list(ids)
+        at = 0
+        for picture in pictures:
+            at = next((n for n in range(at, len(ids)) if ids[n] == self._engine.pad_token), len(ids))
+            self._pictures.append((len(self.tokens) + at, picture))
+            marks[at : at + picture.tokens] = [picture.digest] * picture.tokens
+            at += picture.tokens
+        if len(marks) != len(ids) or self._engine.pad_token in marks:
+            raise ValueError("the pictures are not those that the tokens stand for")
+        places, self._following = positions(ids, self._engine.pad_token, [p.grid for p in pictures], self._following)
         self.tokens += ids
+        self.marks += marks
+        self.places += places
+
+    def waiting_pictures(self) -> list[Picture]:
+        """Those that are not computed yet."""
+        computed = len(self.tokens) - self.uncomputed
+        return [picture for at, picture in self._pictures if at >= computed]
+
+    def before_picture(self, place: int) -> int:
+        """The place itself, or where the picture begins that it lies in."""
+        return next((at for at, picture in self._pictures if at < place < at + picture.tokens), place)
 
     def close(self) -> None:
         if self.slot is not None:
@@ -239,11 +291,31 @@ class TransformersSession:
         if self._stops is None or self._stops[0] is not turn:
             self._stops = turn, StopStrings(turn.stop, self._engine.decode)
         self.tokens.append(token)
+        self.marks.append(token)
+        self.places.append((self._following,) * 3)
+        self._following += 1
         turn.add(token, logprob)
         if token in self._engine.eos_ids:
             turn.end(StopReason.EOS)
         elif matched := self._stops[1].push(token):
             turn.end(StopReason.STOP_STRING, matched)
+
+
+def _three_positions(sessions: Sequence[TransformersSession], width: int) -> torch.Tensor:
+    """(3, R, N) positions of what each session has not computed yet, 0 for padding in front of it."""
+    places_3_R_N = torch.zeros(3, len(sessions), width, dtype=torch.long)
+    for row, session in enumerate(sessions):
+        new = session.places[-session.uncomputed :]
+        places_3_R_N[:, row, width - len(new) :] = torch.tensor(new).T
+    return places_3_R_N
+
+
+def _seen(pictures: Sequence[Picture], device: torch.device) -> dict[str, torch.Tensor]:
+    """What the model is given besides tokens."""
+    if not pictures:
+        return {}
+    grids = torch.tensor([(1, *picture.patches) for picture in pictures], device=device)
+    return {"pixel_values": torch.cat([picture.pixel_values for picture in pictures]).to(device), "image_grid_thw": grids}
 
 
 def _batches(sessions: Sequence[TransformersSession]) -> list[list[TransformersSession]]:
@@ -280,7 +352,7 @@ def _uniform(turn: Turn) -> float:
     return float(torch.rand((), generator=session.random, dtype=torch.float64))
 
 
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
+def _common(a: Sequence[int | str], b: Sequence[int | str]) -> int:
     """How many tokens two sequences begin with alike."""
     pairs = zip(a, b, strict=False)
     return next((place for place, (x, y) in enumerate(pairs) if x != y), min(len(a), len(b)))

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+from PIL import Image
+
 from colsearcher.agent.engine import EngineProblem, Message, StopReason, Turn
+from colsearcher.agent.pictures import Picture
 
 EOS = 0
+PAD = 1  # stands for a part of a picture
 
 
 class ScriptedEngine:
@@ -17,11 +22,16 @@ class ScriptedEngine:
     revision = "1"
 
     def __init__(
-        self, turns: Sequence[str] | Sequence[Sequence[str]], context: int = 100_000, fail_at: int | None = None
+        self,
+        turns: Sequence[str] | Sequence[Sequence[str]],
+        context: int = 100_000,
+        fail_at: int | None = None,
+        sees: bool = False,
     ) -> None:
         self.turns = list(turns)
         self.context = context
         self.fail_at = fail_at
+        self.sees = sees
         self.sessions: list[ScriptedSession] = []
 
     def script(self, number: int) -> list[str]:
@@ -35,7 +45,13 @@ class ScriptedEngine:
         return self.encode("".join(f"{message['role']}: {message['content']}\n" for message in messages))
 
     def decode(self, ids: Sequence[int]) -> str:
-        return "".join("<eos>" if token == EOS else chr(token) for token in ids)
+        return "".join({EOS: "<eos>", PAD: "#"}.get(token, chr(token)) for token in ids)
+
+    def picture(self, image: Image.Image, max_tokens: int) -> tuple[list[int], Picture]:
+        """As many tokens as it may have, at most 4."""
+        count = min(4, max_tokens)
+        picture = Picture(image, torch.zeros(0), (1, count), (2, 2 * count), f"{image.size} {hash(image.tobytes())}")
+        return [ord("["), *[PAD] * count, ord("]")], picture
 
     def start(self, prompt_ids: Sequence[int]) -> ScriptedSession:
         if len(prompt_ids) >= self.context:
@@ -64,6 +80,7 @@ class ScriptedSession:
         self.current: Turn | None = None
         self.coming: list[int] = []  # what is left of it to be sampled
         self.closed = False
+        self.seen: list[Picture] = []
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -73,9 +90,11 @@ class ScriptedSession:
     def room(self) -> int:
         return self.engine.context - len(self._ids)
 
-    def append(self, ids: Sequence[int]) -> None:
+    def append(self, ids: Sequence[int], pictures: Sequence[Picture] = ()) -> None:
         assert len(ids) <= self.room
+        assert sum(token == PAD for token in ids) == sum(picture.tokens for picture in pictures)
         self._ids += ids
+        self.seen += pictures
 
     def close(self) -> None:
         self.closed = True

@@ -53,7 +53,7 @@ class EvalAnswers:
         from colsearcher.agent.engine import Sampling
         from colsearcher.agent.policy import load_policy
         from colsearcher.agent.protocol import GUIDED, REASONING
-        from colsearcher.agent.rollout import Budgets
+        from colsearcher.agent.record import Budgets
         from colsearcher.agent.transformers_engine import TransformersEngine
         from colsearcher.retrieval.embedder import load_embedder
         from colsearcher.retrieval.searcher import Searcher

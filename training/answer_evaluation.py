@@ -14,8 +14,9 @@ import numpy as np
 from colsearcher.agent.answer import make_answer, without_citations
 from colsearcher.agent.engine import Engine, Sampling
 from colsearcher.agent.protocol import Protocol
+from colsearcher.agent.record import Budgets
 from colsearcher.agent.retriever import Retriever
-from colsearcher.agent.rollout import Budgets, run_rollout
+from colsearcher.agent.rollout import run_rollout
 from colsearcher.indexes.errors import UserError
 from colsearcher.training.answer_metrics import score_answer
 from colsearcher.training.questions import Question

@@ -41,7 +41,7 @@ class Ask:
         from colsearcher.agent.engine import Sampling
         from colsearcher.agent.policy import load_policy
         from colsearcher.agent.protocol import GUIDED, REASONING
-        from colsearcher.agent.rollout import Budgets
+        from colsearcher.agent.record import Budgets
         from colsearcher.agent.transcript import Transcript, answer_lines
         from colsearcher.agent.transformers_engine import TransformersEngine
         from colsearcher.retrieval.searcher import Searcher

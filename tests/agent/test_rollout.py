@@ -4,9 +4,11 @@ from fake_retriever import BrokenShelf, Shelf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from colsearcher.agent.conversation import ALREADY_ASKED, NO_QUERY, NO_SEARCH_LEFT
 from colsearcher.agent.engine import Sampling, StopReason
 from colsearcher.agent.protocol import GUIDED, REASONING, Protocol
-from colsearcher.agent.rollout import ALREADY_ASKED, NO_QUERY, NO_SEARCH_LEFT, Budgets, Rollout, run_rollout
+from colsearcher.agent.record import Budgets, Rollout
+from colsearcher.agent.rollout import run_rollout
 
 PIECES = [
     "<think>",

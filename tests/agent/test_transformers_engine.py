@@ -7,7 +7,8 @@ from tiny_policy import tiny_policy, tiny_policy_of
 
 from colsearcher.agent.engine import EngineProblem, Generation, Sampling, Session, StopReason, StopStrings, Turn, take_turn
 from colsearcher.agent.protocol import REASONING
-from colsearcher.agent.rollout import Budgets, Task, run_rollout, run_rollouts
+from colsearcher.agent.record import Budgets, Task
+from colsearcher.agent.rollout import run_rollout, run_rollouts
 from colsearcher.agent.transformers_engine import TransformersEngine
 
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from colsearcher.agent.engine import Sampling
 from colsearcher.agent.protocol import REASONING
+from colsearcher.agent.record import Budgets
 from colsearcher.agent.retriever import Passage
-from colsearcher.agent.rollout import Budgets
 from colsearcher.indexes.address import Address
 from colsearcher.indexes.errors import UserError
 from colsearcher.training import answer_metrics
