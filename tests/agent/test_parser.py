@@ -7,8 +7,10 @@ from colsearcher.agent.protocol import (
     BEGIN_QUERY,
     END_ANSWER,
     END_DOCUMENTS,
+    END_LOOK,
     END_QUERY,
     END_THINK,
+    LOOK,
     THINK,
 )
 
@@ -18,6 +20,10 @@ OPEN = Segment(f"{THINK}\n", "scaffold")
 
 def query(text: str) -> str:
     return f"{BEGIN_QUERY}{text}{END_QUERY}"
+
+
+def look(text: str) -> str:
+    return f"{LOOK}{text}{END_LOOK}"
 
 
 def answer(text: str) -> str:
@@ -68,6 +74,17 @@ MALFORMED = {
     "text between think and answer": (END_THINK + "so: " + ANSWER + "x" + END_ANSWER, "x", [Problem.STRAY_TEXT]),
     "think twice": (THINK + answer("x"), "x", [Problem.THINK_TWICE]),
     "think closed twice": (END_THINK + answer("x"), "x", [Problem.THINK_NOT_OPEN]),
+    "look not closed": (LOOK + "a.pdf#p=1" + answer("x"), "x", [Problem.LOOK_NOT_CLOSED]),
+    "look never opened": ("a.pdf#p=1" + END_LOOK + answer("x"), "x", [Problem.LOOK_NOT_OPEN]),
+    "look closed as a query": (
+        LOOK + "a.pdf#p=1" + END_QUERY + answer("x"),
+        "x",
+        [Problem.QUERY_NOT_OPEN, Problem.LOOK_NOT_CLOSED],
+    ),
+    "empty look": (look(" ") + answer("x"), "x", [Problem.LOOK_EMPTY]),
+    "look inside a query": (BEGIN_QUERY + "a " + look("b") + answer("x"), "x", [Problem.LOOK_NESTED]),
+    "look after think": (END_THINK + look("a.pdf#p=1") + ANSWER + "x" + END_ANSWER, "x", [Problem.LOOK_OUTSIDE_THINK]),
+    "look inside the answer": (answer("x" + look("a.pdf#p=1")), None, [Problem.ANSWER_NESTED]),
     "another spelling is no tag": ("<|begin_of_query|>a<|end_of_query|>" + answer("x"), "x", []),
 }
 
@@ -78,6 +95,11 @@ def test_malformed(case: str):
     said = parse([OPEN, policy(text)])
     assert said.answer == expected
     assert list(said.problems) == problems
+
+
+def test_looks_and_queries_are_told_apart():
+    said = parse([OPEN, policy(query("a")), DOCUMENTS, policy(look(" a.pdf#p=1 ")), DOCUMENTS, policy(answer("x"))])
+    assert (said.queries, said.looks, said.problems) == (("a",), ("a.pdf#p=1",), ())
 
 
 def test_tags_inside_documents_never_count():

@@ -1,14 +1,19 @@
+import random
+
 import pytest
-from fake_engine import EOS, ScriptedEngine
+from fake_engine import EOS, PAD, ScriptedEngine, ScriptedSession
 from fake_retriever import BrokenShelf, Shelf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from colsearcher.agent.conversation import ALREADY_ASKED, NO_QUERY, NO_SEARCH_LEFT
+from colsearcher.agent.conversation import ALREADY_ASKED, NO_LOOK_LEFT, NO_QUERY, NO_SEARCH_LEFT, NO_SUCH_PLACE, NOT_SEEN
 from colsearcher.agent.engine import Sampling, StopReason
-from colsearcher.agent.protocol import GUIDED, REASONING, Protocol
-from colsearcher.agent.record import Budgets, Rollout
-from colsearcher.agent.rollout import run_rollout
+from colsearcher.agent.protocol import GUIDED, REASONING, SEEING, Protocol
+from colsearcher.agent.record import Budgets, Rollout, Task
+from colsearcher.agent.rollout import run_rollout, run_rollouts
+from colsearcher.indexes.address import Address
+from colsearcher.indexes.errors import FileProblem, IndexProblem
 
 PIECES = [
     "<think>",
@@ -27,9 +32,22 @@ PIECES = [
     "<",
     "V-118 (1)",
     "ünïcode 漢",
+    "<look>",
+    "</look>",
+    "<look>pump.pdf#p=12&box=0.1,0.1,0.5,0.5</look>",
 ]
 GOOD = "I search. <begin_of_query>valve K-40<end_of_query>"
 DONE = "</think><answer>V-118</answer>"
+
+
+class Gallery:
+    """A viewer of pages that are grey and have words that say where they are."""
+
+    def picture(self, place: Address) -> Image.Image:
+        return Image.new("RGB", (60, 80), (place.page, 100, 100))
+
+    def text(self, place: Address) -> str:
+        return f"words of {place}"
 
 
 def roll(turns, protocol: Protocol = REASONING, question="Which valve replaces part K-40?", retriever=None, **options):
@@ -46,12 +64,23 @@ def check(rollout: Rollout, engine: ScriptedEngine) -> None:
         assert rollout.ids == ()
         return
     (session,) = engine.sessions
+    check_session(rollout, session)
+
+
+def check_session(rollout: Rollout, session: ScriptedSession) -> None:
+    engine = session.engine
+    assert session.closed
+    assert [picture.picture for picture in rollout.pictures] == session.seen
+    for shown in rollout.pictures:
+        assert set(rollout.ids[shown.at : shown.at + shown.picture.tokens]) == {PAD}
+    assert rollout.ids.count(PAD) == sum(shown.picture.tokens for shown in rollout.pictures)
     assert rollout.prompt_ids + rollout.ids == session.ids
     offset = len(rollout.prompt_ids)
     assert [place for place, bit in enumerate(rollout.mask, offset) if bit] == [place for place, _ in session.sampled]
     assert [token for token, bit in zip(rollout.ids, rollout.mask, strict=True) if bit] == [t for _, t in session.sampled]
     assert all(lp == (-0.5 if bit else 0.0) for lp, bit in zip(rollout.logprobs, rollout.mask, strict=True))
-    assert rollout.text == engine.decode(rollout.ids).removesuffix("<eos>") or EOS in rollout.ids
+    if EOS not in rollout.ids and not rollout.pictures:
+        assert rollout.text == engine.decode(rollout.ids)
     for segment in rollout.segments:
         if segment.source == "documents":
             assert segment.text.strip().startswith("<begin_of_documents>")
@@ -76,6 +105,87 @@ def test_the_mask_is_exact_whatever_the_policy_writes(turns, protocol, context, 
     assert len(rollout.ids) <= total
     assert sum(search.notice is None for search in rollout.searches) <= searches
     assert isinstance(rollout.stop, StopReason)
+
+
+def test_thousands_of_rollouts_side_by_side_each_keep_their_own_record():
+    """Mask 1 exactly on what the engine sampled, 0 on all that was put in, and the ids are those that the engine saw."""
+    rng = random.Random(11)
+    texts = [*PIECES, GOOD, DONE, "<look>report.pdf#p=6</look>", "<begin_of_query>revenue of the northern region<end_of_query>"]
+    stops = set()
+    for batch in range(30):
+        scripts = [["".join(rng.choices(texts, k=rng.randrange(5))) for _ in range(rng.randrange(6))] for _ in range(100)]
+        engine = ScriptedEngine(scripts, sees=batch % 2 == 0)
+        budgets = Budgets(total_tokens=rng.choice([300, 1500, 6000]), searches=rng.choice([0, 1, 3]), looks=1)
+        tasks = [Task(f"Question {number}?") for number in range(100)]
+        protocol = [REASONING, SEEING, GUIDED][batch % 3]
+        done = dict(run_rollouts(tasks, engine, Shelf(), protocol, budgets, viewer=Gallery(), in_flight=17))
+        assert sorted(done) == list(range(100)) and len(engine.sessions) == 100
+        for number, rollout in done.items():
+            check_session(rollout, engine.sessions[number])
+            assert sum(rollout.mask) == len(engine.sessions[number].sampled)
+            assert len(rollout.ids) <= budgets.total_tokens
+            stops.add(rollout.stop)
+    assert {StopReason.ANSWERED, StopReason.EOS, StopReason.FORMAT_BROKEN, StopReason.TOKEN_BUDGET} <= stops
+
+
+def test_searches_of_a_step_are_one_batch():
+    class Counting(Shelf):
+        def search(self, queries, k):
+            sizes.append(len(queries))
+            return super().search(queries, k)
+
+    sizes: list[int] = []
+    engine = ScriptedEngine([GOOD, DONE])
+    rollouts = [rollout for _, rollout in run_rollouts([Task("Which valve?")] * 12, engine, Counting(), REASONING)]
+    assert [rollout.stop for rollout in rollouts] == [StopReason.ANSWERED] * 12
+    assert max(sizes) == 12
+
+
+def test_one_failed_search_ends_its_own_rollout_only():
+    class Picky(Shelf):
+        def search(self, queries, k):
+            if any("broken" in query for query in queries):
+                raise IndexProblem("The index is damaged.")
+            return super().search(queries, k)
+
+    bad = "<begin_of_query>broken<end_of_query>"
+    engine = ScriptedEngine([[GOOD, DONE], ["wait for it " + bad, DONE], [GOOD, DONE]])
+    done = dict(run_rollouts([Task("Which valve?")] * 3, engine, Picky(), REASONING))
+    assert [done[n].stop for n in range(3)] == [StopReason.ANSWERED, StopReason.RETRIEVER_FAILED, StopReason.ANSWERED]
+
+
+def test_leaving_the_loop_early_closes_every_conversation():
+    engine = ScriptedEngine([[DONE], [GOOD * 50], [GOOD * 50]])
+    rollouts = run_rollouts([Task("Which valve?")] * 3, engine, Shelf(), REASONING)
+    next(rollouts)
+    rollouts.close()
+    assert all(session.closed for session in engine.sessions)
+
+
+@pytest.mark.parametrize("sees", [True, False])
+def test_a_look_shows_a_part_of_a_found_page(sees):
+    looks = ["<look>pump.pdf#p=12&box=0.1,0.1,0.5,0.5</look>", "<look>other.pdf#p=1</look>", "<look>there</look>", DONE]
+    gallery = Gallery()
+    engine = ScriptedEngine([GOOD, *looks], sees=sees)
+    rollout = roll([], SEEING, engine=engine, viewer=gallery, budgets=Budgets(total_tokens=9000))
+    assert rollout.stop is StopReason.ANSWERED and rollout.parsed.problems == ()
+    assert [look.notice for look in rollout.looks] == [None, NOT_SEEN, NO_SUCH_PLACE]
+    assert str(rollout.looks[0].place) == "pump.pdf#p=12&box=0.1,0.1,0.5,0.5"
+    shown = [str(one.place) for one in rollout.pictures]
+    found = [str(page.address) for page in rollout.searches[0].passages]
+    assert shown == ([*found, "pump.pdf#p=12&box=0.1,0.1,0.5,0.5"] if sees else [])
+    assert ("words of pump.pdf#p=12&box=" in rollout.text) == (not sees)
+    again = roll([], SEEING, engine=ScriptedEngine([GOOD, *[looks[0]] * 3, DONE]), viewer=gallery, budgets=Budgets(looks=1))
+    assert [look.notice for look in again.looks] == [None, NO_LOOK_LEFT, NO_LOOK_LEFT]
+
+
+def test_a_page_that_cannot_be_drawn_ends_the_rollout_with_the_reason():
+    class Gone(Gallery):
+        def picture(self, place):
+            raise FileProblem("pump.pdf is gone; put it back.")
+
+    rollout = roll([], SEEING, engine=ScriptedEngine([GOOD, DONE], sees=True), viewer=Gone())
+    assert (rollout.stop, rollout.error) == (StopReason.RETRIEVER_FAILED, "pump.pdf is gone; put it back.")
 
 
 def test_search_then_answer():
