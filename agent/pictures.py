@@ -21,6 +21,10 @@ SMALLEST = 4
 """Tokens of the smallest picture that is shown."""
 
 
+# Longer side to shorter; the models' own limit is 200.
+_NARROWEST = 100
+
+
 @dataclass(frozen=True, eq=False)
 class Picture:
     """One image, ready for the model.
@@ -68,12 +72,14 @@ class PictureCutter:
     def cut(self, image: Image.Image, max_tokens: int) -> Picture:
         """The image in at most `max_tokens` tokens (at least `SMALLEST`), without those around it.
 
-        A picture that has fewer pixels than these tokens would show is not drawn larger.
+        A picture that has fewer pixels than these tokens would show is not drawn larger; a strip too narrow for whole squares
+        gets a white margin.
         """
+        image = _with_margin(image.convert("RGB"), min(max(max_tokens, SMALLEST), _NARROWEST))
         merge = int(self.processor.merge_size)
         side = int(self.processor.patch_size) * merge
         size = {"shortest_edge": SMALLEST * side**2, "longest_edge": max(max_tokens, SMALLEST) * side**2}
-        inputs = self.processor(images=[image.convert("RGB")], size=size, return_tensors="pt")
+        inputs = self.processor(images=[image], size=size, return_tensors="pt")
         _, rows, columns = inputs["image_grid_thw"][0].tolist()
         values = inputs["pixel_values"]
         digest = hashlib.sha256(values.numpy().tobytes()).hexdigest()[:16]
@@ -82,6 +88,17 @@ class PictureCutter:
     def ids(self, picture: Picture) -> list[int]:
         """The tokens that stand for a picture."""
         return [self.before, *[self.pad] * picture.tokens, self.after]
+
+
+def _with_margin(image: Image.Image, ratio: int) -> Image.Image:
+    """The image, on white if one side is more than `ratio` times the other."""
+    width, height = image.size
+    size = max(width, -(-height // ratio)), max(height, -(-width // ratio))
+    if size == image.size:
+        return image
+    sheet = Image.new("RGB", size, "white")
+    sheet.paste(image, (0, 0))
+    return sheet
 
 
 Position = tuple[int, int, int]

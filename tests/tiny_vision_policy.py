@@ -1,0 +1,66 @@
+"""A Qwen2.5-VL and a Qwen3-VL of two layers with random weights, their real image processor and a tokenizer of bytes."""
+
+from __future__ import annotations
+
+import tiny_checkpoints
+import torch
+import transformers as hf
+from tiny_policy import TEMPLATE
+
+from colsearcher.agent.pictures import PictureCutter
+from colsearcher.agent.policy import Policy
+
+SPECIAL = [
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+]
+KINDS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+
+
+def tiny_vision_policy(kind: str = "qwen2_5_vl", seed: int = 0) -> Policy:
+    words, ids = tiny_checkpoints.tokenizer(SPECIAL, pad_token="<|endoftext|>", eos_token="<|im_end|>")
+    words.chat_template = TEMPLATE
+    named = {
+        "image_token_id": ids["<|image_pad|>"],
+        "video_token_id": ids["<|video_pad|>"],
+        "vision_start_token_id": ids["<|vision_start|>"],
+        "vision_end_token_id": ids["<|vision_end|>"],
+        "tie_word_embeddings": False,
+    }
+    rope = tiny_checkpoints.MULTIMODAL_ROPE
+    text = tiny_checkpoints.TEXT | {
+        "vocab_size": len(words),
+        "max_position_embeddings": 8192,
+        "initializer_range": 0.2,
+        "eos_token_id": words.eos_token_id,
+        "bos_token_id": None,
+    }
+    patch = 16 if kind == "qwen3_vl" else 14
+    vision = {
+        "depth": 2,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_heads": 2,
+        "out_hidden_size": 32,
+        "patch_size": patch,
+    }
+    if kind == "qwen2_vl":
+        vision = {"depth": 2, "embed_dim": 32, "hidden_size": 32, "num_heads": 2, "mlp_ratio": 2, "patch_size": patch}
+    elif kind == "qwen2_5_vl":
+        vision |= {"fullatt_block_indexes": [1], "window_size": 112}
+    else:
+        vision |= {"num_position_embeddings": 64, "deepstack_visual_indexes": [0]}
+        rope = rope | {"mrope_interleaved": True}
+    config_class = {"qwen2_vl": hf.Qwen2VLConfig, "qwen2_5_vl": hf.Qwen2_5_VLConfig, "qwen3_vl": hf.Qwen3VLConfig}[kind]
+    config = config_class(text_config=text | {"rope_parameters": rope}, vision_config=vision, **named)
+    torch.manual_seed(seed)
+    model = hf.AutoModelForImageTextToText.from_config(config).eval()
+    model.generation_config.eos_token_id = words.eos_token_id
+    processor = hf.Qwen2VLImageProcessor(patch_size=patch, merge_size=2, min_pixels=4 * (2 * patch) ** 2)
+    tokens = (ids["<|vision_start|>"], ids["<|image_pad|>"], ids["<|vision_end|>"], ids["<|video_pad|>"])
+    return Policy(f"tiny {kind}", "0", model, words, "cpu", "float32", "test", PictureCutter(processor, *tokens))
