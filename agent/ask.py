@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,24 +13,10 @@ from colsearcher.agent.answer import Answer, make_answer
 from colsearcher.agent.engine import Engine, Sampling
 from colsearcher.agent.protocol import Protocol
 from colsearcher.agent.record import Budgets, OnEvent, Rollout, ignore
-from colsearcher.agent.retriever import Passage
 from colsearcher.agent.rollout import run_rollout
+from colsearcher.agent.source import Source
 from colsearcher.agent.trace import Trace
 from colsearcher.retrieval.searcher import Searcher
-
-
-@dataclass(frozen=True)
-class PageRetriever:
-    """A page index as the agent's `Retriever`: a passage is a page's words."""
-
-    searcher: Searcher
-
-    def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
-        results = self.searcher.search(queries, k)
-        return [
-            [Passage(hit.address, self.searcher.index.page(hit.document, hit.page).text, hit.score) for hit in result.hits]
-            for result in results
-        ]
 
 
 @dataclass(frozen=True)
@@ -76,7 +62,7 @@ class Asked:
 
 def ask(
     question: str,
-    searcher: Searcher,
+    source: Source | Searcher,
     engine: Engine,
     protocol: Protocol,
     *,
@@ -84,33 +70,42 @@ def ask(
     sampling: Sampling | None = None,
     trace: Path | None = None,
     on_event: OnEvent = ignore,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> Asked:
-    """Let the policy search the index and answer.
+    """Let the policy search and answer.
 
     Args:
-        trace: the file to write; by default a new one in the `traces` folder of the index.
+        source: what it searches; an open index may stand for itself.
+        trace: the file to write; by default a new one in the `traces` folder of the source.
         on_event: called with every event that goes into the trace.
+        cancelled: asked before each token; True ends the rollout.
 
     Raises:
         UserError: the index is empty, or the trace cannot be written.
     """
-    searcher.index.require_pages()
+    source = Source.of(source) if isinstance(source, Searcher) else source
+    if source.searcher is not None:
+        source.searcher.index.require_pages()
     budgets, sampling = budgets or Budgets(), sampling or Sampling()
-    models = {
-        "policy": f"{engine.name}@{engine.revision[:12]}",
-        "embedder": f"{searcher.embedder.name}@{searcher.embedder.revision[:12]}",
-    }
+    models = {"policy": f"{engine.name}@{engine.revision[:12]}", **source.models}
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}.jsonl"
-    path = trace or searcher.index.folder / "traces" / name
+    path = trace or source.folder / "traces" / name
     with Trace(path) as record:
 
         def both(kind: str, data: Mapping[str, object]) -> None:
             record.write(kind, data)
             on_event(kind, data)
 
-        settings = {"protocol": protocol.variant, "budgets": vars(budgets), "sampling": vars(sampling)}
+        settings = {
+            "protocol": protocol.variant,
+            "source": str(source.place),
+            "budgets": vars(budgets),
+            "sampling": vars(sampling),
+        }
         both("ask", {"question": question, "models": models, "settings": settings})
-        rollout = run_rollout(question, engine, PageRetriever(searcher), protocol, sampling, budgets, both)
-        answer = make_answer(rollout, searcher.index.word_weight)
+        rollout = run_rollout(
+            question, engine, source.retriever, protocol, sampling, budgets, both, cancelled, viewer=source.viewer
+        )
+        answer = make_answer(rollout, source.weight)
         both("answer", answer.as_json())
     return Asked(question, answer, rollout, models, path)

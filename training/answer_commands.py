@@ -49,11 +49,11 @@ class EvalAnswers:
     json: bool = option("print one JSON document", default=False)
 
     def run(self) -> int:
-        from colsearcher.agent.ask import PageRetriever
         from colsearcher.agent.engine import Sampling
         from colsearcher.agent.policy import load_policy
         from colsearcher.agent.protocol import GUIDED, REASONING
         from colsearcher.agent.record import Budgets
+        from colsearcher.agent.source import PageRetriever
         from colsearcher.agent.transformers_engine import TransformersEngine
         from colsearcher.retrieval.embedder import load_embedder
         from colsearcher.retrieval.searcher import Searcher

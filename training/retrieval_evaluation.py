@@ -6,18 +6,13 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from colsearcher.indexes.errors import UserError
-from colsearcher.indexes.manifest import Manifest
-from colsearcher.indexes.page_index import PageIndex
 from colsearcher.indexes.ranking import Ranking
-from colsearcher.indexes.records import DocumentRecord
 from colsearcher.retrieval.embedder import PageEmbedder
-from colsearcher.retrieval.indexing import page_record
 from colsearcher.retrieval.minilm import MiniLMEmbedder
-from colsearcher.retrieval.page import Page, Word
+from colsearcher.retrieval.passages import index_passages, titled
 from colsearcher.retrieval.searcher import Searcher
 from colsearcher.training.baselines import best_first, bm25_scores, mean_pooled_scores
 from colsearcher.training.questions import Question
@@ -105,21 +100,6 @@ def context_searcher(questions: Sequence[Question], embedder: PageEmbedder) -> I
     texts: dict[str, dict[str, None]] = {}
     for paragraph in (paragraph for question in questions for paragraph in question.context):
         texts.setdefault(paragraph.title, {})[paragraph.text] = None
-    pages = [_passage_page(title, f"{title}. {' '.join(parts)}") for title, parts in texts.items()]
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    manifest = Manifest(embedder.name, embedder.revision, embedder.dim, embedder.block_rows, "none", "never", "", now)
-    with tempfile.TemporaryDirectory() as folder, PageIndex.create(Path(folder) / "index", manifest) as index:
-        with index.writing():
-            for start in range(0, len(pages), 512):
-                batch = pages[start : start + 512]
-                embeddings = embedder.embed_pages(batch)
-                index.add(
-                    [DocumentRecord(page.document, "", "passage", 1) for page in batch],
-                    [page_record(page, embedding) for page, embedding in zip(batch, embeddings, strict=True)],
-                )
+    joined = {title: (titled(title, " ".join(parts)),) for title, parts in texts.items()}
+    with tempfile.TemporaryDirectory() as folder, index_passages(Path(folder) / "index", joined, embedder) as index:
         yield Searcher(index, embedder)
-
-
-def _passage_page(title: str, text: str) -> Page:
-    words = tuple(Word(word, (0.0, 0.0, 1.0, 1.0)) for word in text.split())
-    return Page(title, 1, None, (595.0, 842.0), words, "text")

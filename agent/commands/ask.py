@@ -13,11 +13,17 @@ from colsearcher.agent.terminal import show, show_json, tell
 
 @dataclass(frozen=True)
 class Ask:
-    """Let the agent search the index and answer. It answers only what a page that it read supports, and cites the page;
-    otherwise it says so and shows the nearest pages. Everything that happened is in the trace."""
+    """Let the agent search an index, a file of passages or a search service, and answer. It answers only what a page that it
+    read supports, and cites the page; otherwise it says so and shows the nearest pages. Everything that happened is in the
+    trace."""
 
     question: str = argument("the question")
-    index: Path = option("the index folder", metavar="DIR")
+    index: Path | None = option("the index folder", default=None, metavar="DIR")
+    search: str | None = option(
+        "search this instead: a JSONL file of passages, a URL that answers like Search-R1's retrieval server, or an index",
+        default=None,
+        metavar="SOURCE",
+    )
     policy: str = option("embedded, a model folder or a hub id", default="embedded")
     protocol: Literal["auto", "guided", "reasoning"] = option(
         "who writes the tags: guided (the environment, for small untrained policies), reasoning (the policy); auto: "
@@ -29,33 +35,30 @@ class Ask:
     temperature: float = option("0 is greedy", default=0.0)
     seed: int = option("of the sampling", default=0)
     seconds: float = option("give up after so long", default=120.0)
-    trace: Path | None = option("write the trace here (default: a new file in the index's traces folder)", default=None)
+    trace: Path | None = option(
+        "write the trace here (default: a new file in the traces folder of what is searched)", default=None
+    )
     json: bool = option("print one JSON document", default=False)
 
     def run(self) -> int:
-        from colsearcher.indexes.shards import open_index
+        from colsearcher.agent.source import Place, open_source
 
-        with open_index(self.index) as index:
-            index.require_pages()  # before the seconds that loading the models takes
+        place = Place.parse(self.index, self.search)
         from colsearcher.agent.ask import ask
         from colsearcher.agent.engine import Sampling
-        from colsearcher.agent.policy import load_policy
-        from colsearcher.agent.protocol import GUIDED, REASONING
+        from colsearcher.agent.opened_policy import open_policy
         from colsearcher.agent.record import Budgets
         from colsearcher.agent.transcript import Transcript, answer_lines
-        from colsearcher.agent.transformers_engine import TransformersEngine
-        from colsearcher.retrieval.searcher import Searcher
 
-        with Searcher.open(self.index) as searcher:
-            policy = load_policy(self.policy)
-            tell(f"{policy.describe()}; embedder {searcher.embedder.name} on {searcher.embedder.device}")
-            guided = self.protocol == "guided" or (self.protocol == "auto" and self.policy == "embedded")
+        with open_source(place, tell) as source:
+            policy = open_policy(self.policy, self.protocol)
+            tell(f"{policy.told}; {source.described}")
             transcript = Transcript()
             asked = ask(
                 self.question,
-                searcher,
-                TransformersEngine(policy),
-                GUIDED if guided else REASONING,
+                source,
+                policy.engine,
+                policy.protocol,
                 budgets=Budgets(searches=self.max_searches, documents=self.documents, seconds=self.seconds),
                 sampling=Sampling(temperature=self.temperature, seed=self.seed),
                 trace=self.trace,
