@@ -185,14 +185,15 @@ class Conversation:
         shown = 0
         begun = time.monotonic()
 
-        def on_token(token: int, logprob: float) -> None:
+        def on_token(token: int, logprob: float, entropy: float | None) -> None:
             nonlocal shown
             ids.append(token)
             logprobs.append(logprob)
             text = self.engine.decode(ids)
             fresh = "" if text.endswith("\ufffd") else text[shown:]  # wait for the rest of a character
             shown += len(fresh)
-            self.on_event("token", {"id": token, "logprob": round(logprob, 5), "text": fresh})
+            doubt = {} if entropy is None else {"entropy": round(entropy, 4)}
+            self.on_event("token", {"id": token, "logprob": round(logprob, 5), **doubt, "text": fresh})
 
         turn = Turn(
             self.opened, replace(self.sampling, max_tokens=limit), stop=stop, on_token=on_token, interrupt=self.interrupt

@@ -93,7 +93,7 @@ class Generation:
             raise ValueError(f"{len(self.ids)} ids but {len(self.logprobs)} logprobs")
 
 
-OnToken = Callable[[int, float], None]  # token id, logprob; called as each token is sampled
+OnToken = Callable[[int, float, float | None], None]  # token id, logprob, entropy; called as each token is sampled
 Interrupt = Callable[[], StopReason | None]  # asked before each token; a reason ends the turn
 
 
@@ -102,7 +102,7 @@ def never() -> None:
     return
 
 
-def _unheard(token: int, logprob: float) -> None:
+def _unheard(token: int, logprob: float, entropy: float | None) -> None:
     return None
 
 
@@ -186,11 +186,11 @@ class Turn:
             self.end(StopReason.CONTEXT_FULL)
         return not self.ended
 
-    def add(self, token: int, logprob: float) -> None:
-        """Take in a sampled token."""
+    def add(self, token: int, logprob: float, entropy: float | None = None) -> None:
+        """Take in a sampled token; `entropy` in nats is that of the distribution that it came from, None if not known."""
         self.ids.append(token)
         self.logprobs.append(logprob)
-        self.on_token(token, logprob)
+        self.on_token(token, logprob, entropy)
 
 
 class Engine(Protocol):

@@ -12,10 +12,12 @@ from colsearcher.indexes.errors import FileProblem
 
 @dataclass(frozen=True)
 class Token:
-    """A token that the policy sampled: its text, its natural log-probability, and when."""
+    """A token that the policy sampled: its text, its natural log-probability, the entropy of the distribution that it came
+    from in nats (None where the engine did not tell it), and when."""
 
     text: str
     logprob: float
+    entropy: float | None
     at_s: float
 
 
@@ -33,11 +35,12 @@ class Step:
     """One stretch of the conversation.
 
     Attributes:
-        kind: "policy" (sampled), "scaffold" or "documents" (written by the environment), "search".
-        text: what was written; of a search its query.
+        kind: "policy" (sampled), "scaffold" or "documents" (written by the environment), "search", "look".
+        text: what was written; of a search its query, of a look what the policy named.
         tokens: of a policy's stretch.
         hits: of a search, in the order shown.
-        notice: what a search was told in place of pages.
+        place: of a look, what it was shown.
+        notice: what a search or look was told in place of pages.
         begin_s, end_s: since the trace was opened.
     """
 
@@ -47,6 +50,7 @@ class Step:
     end_s: float
     tokens: tuple[Token, ...] = ()
     hits: tuple[Hit, ...] = ()
+    place: str | None = None
     notice: str | None = None
 
 
@@ -93,7 +97,7 @@ def replay_of(events: Sequence[Event]) -> Replay:
         if event.kind == "token":
             if not tokens:
                 begun = before
-            tokens.append(Token(str(data["text"]), float(data["logprob"]), event.at_s))
+            tokens.append(Token(str(data["text"]), float(data["logprob"]), data.get("entropy"), event.at_s))
         else:
             close_turn()
         if event.kind == "written":
@@ -102,6 +106,9 @@ def replay_of(events: Sequence[Event]) -> Replay:
             numbered = enumerate(data["hits"], int(data["first"]))
             hits = tuple(Hit(number, str(hit["address"]), float(hit["score"])) for number, hit in numbered)
             steps.append(Step("search", str(data["query"]), before, event.at_s, hits=hits, notice=data["notice"]))
+        elif event.kind == "look":
+            place = data["address"]
+            steps.append(Step("look", str(data["asked"]), before, event.at_s, place=place, notice=data["notice"]))
         elif event.kind in ("stop", "answer"):
             last[event.kind] = data
         before = event.at_s

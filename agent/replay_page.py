@@ -29,7 +29,7 @@ svg text { font: 12.5px system-ui, sans-serif } .bar { display: flex; height: 22
 .step { border: 1px solid var(--line); border-radius: 8px; padding: 10px 14px; margin: 10px 0 }
 .step header { font-size: 12.5px; color: var(--soft); display: flex; justify-content: space-between }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 6px 0 0; font: 13px/1.65 ui-monospace, monospace }
-.scaffold pre, .documents pre { color: var(--soft) } .policy { border-color: #b9c9f2 } .search { border-color: #a9dcc6 }
+.scaffold pre, .documents pre { color: var(--soft) } .policy { border-color: #b9c9f2 } .search, .look { border-color: #a9dcc6 }
 .token { border-radius: 3px } .pages { display: flex; flex-wrap: wrap; gap: 14px; margin-top: 8px }
 figure { margin: 0; width: 190px } figure img { width: 100%; border: 1px solid var(--line); border-radius: 4px; display: block }
 figcaption { font-size: 12px; overflow-wrap: anywhere } .cited figcaption { color: var(--found); font-weight: 600 }
@@ -54,7 +54,8 @@ def replay_page(replay: Replay, draw: Draw = lambda address, query: None) -> str
         "<h2>Time</h2>",
         _time(replay),
         "<h2>Step by step</h2>",
-        '<p class="soft">The redder a token of the policy, the less likely it was (its log-probability is in its tooltip).</p>',
+        '<p class="soft">The redder a token of the policy, the less likely it was; the thicker the blue line below, the more '
+        "open the choice (entropy). Both are in its tooltip.</p>",
         *(_step(step, cited, draw) for step in replay.steps),
     ]
     models = ", ".join(f"{role} {name}" for role, name in replay.models.items())
@@ -138,11 +139,17 @@ def _time(replay: Replay) -> str:
 
 def _step(step: Step, cited: Sequence[str], draw: Draw) -> str:
     took = f"{step.end_s - step.begin_s:.2f} s"
-    title = {"policy": "the policy", "scaffold": "the environment", "documents": "documents", "search": "search"}[step.kind]
+    titles = {"policy": "the policy", "scaffold": "the environment", "documents": "documents", "search": "search"}
+    title = titles.get(step.kind, step.kind)
     if step.kind == "search":
         body = f"<pre>«{escape(step.text)}»</pre>"
         body += f'<p class="soft">{escape(step.notice)}</p>' if step.notice else ""
         body += f'<div class="pages">{"".join(_page(hit, step.text, cited, draw) for hit in step.hits)}</div>'
+    elif step.kind == "look":
+        picture = draw(step.place, "") if step.place else None
+        body = f"<pre>{escape(step.text)}</pre>"
+        body += f'<p class="soft">{escape(step.notice)}</p>' if step.notice else ""
+        body += f'<div class="pages"><figure>{_image(step.text, picture)}</figure></div>'
     elif step.tokens:
         body = f"<pre>{''.join(map(_token, step.tokens))}</pre>"
     else:
@@ -151,8 +158,7 @@ def _step(step: Step, cited: Sequence[str], draw: Draw) -> str:
 
 
 def _page(hit: Hit, query: str, cited: Sequence[str], draw: Draw) -> str:
-    picture = draw(hit.address, query)
-    image = f'<img alt="{escape(hit.address)}" src="{_data_url(picture)}">' if picture else ""
+    image = _image(hit.address, draw(hit.address, query))
     kind = ' class="cited"' if hit.address in cited else ""
     return f"<figure{kind}>{image}<figcaption>({hit.number}) {escape(hit.address)} · {hit.score:.3f}</figcaption></figure>"
 
@@ -160,13 +166,20 @@ def _page(hit: Hit, query: str, cited: Sequence[str], draw: Draw) -> str:
 def _token(token: Token) -> str:
     surprise = 1 - math.exp(min(0.0, token.logprob))
     colour = f"rgba(226,32,28,{0.45 * surprise:.2f})"
-    shown = escape(token.text)
-    return f'<span class="token" style="background:{colour}" title="log-probability {token.logprob:.2f}">{shown}</span>'
+    title = f"log-probability {token.logprob:.2f}"
+    line = ""
+    if token.entropy is not None:
+        title += f", entropy {token.entropy:.2f} nats"
+        line = f";border-bottom:{min(4.0, token.entropy):.1f}px solid #2456c7"
+    return f'<span class="token" style="background:{colour}{line}" title="{title}">{escape(token.text)}</span>'
 
 
-def _data_url(picture: Image.Image) -> str:
+def _image(name: str, picture: Image.Image | None) -> str:
+    if picture is None:
+        return ""
     small = picture.convert("RGB")
     small.thumbnail((380, 560))
     data = io.BytesIO()
     small.save(data, "JPEG", quality=72)
-    return f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}"
+    url = f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}"
+    return f'<img alt="{escape(name)}" src="{url}">'

@@ -8,7 +8,7 @@ training. Kinds, in the order in which they come:
 | `ask` | question, models (role -> name and revision), settings |
 | `prompt` | ids, text |
 | `written` | source (`scaffold` or `documents`), ids, text, pictures (address, at, tokens): what the environment put in |
-| `token` | id, logprob, text: what the policy sampled (text may be empty in the middle of a character) |
+| `token` | id, logprob, entropy (in nats, where the engine tells it), text (may be empty in the middle of a character) |
 | `turn` | stop, matched, tokens: the policy stopped writing |
 | `query` | query, as it goes to the retriever |
 | `hits` | query, first (number of the first page), hits (address, score), notice |

@@ -43,6 +43,9 @@ class Transcript:
             if data["notice"]:
                 self._line(f"{_INDENT}{data['notice']}", "2")
 
+        elif kind == "look":
+            self._line(f"{'look':<10}{data['notice'] or data['address']}", "2")
+
     def result(self, asked: Asked) -> None:
         for line in answer_lines(asked):
             self._line(line, "1" if line.startswith("answer") else "0")

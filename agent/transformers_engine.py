@@ -159,8 +159,8 @@ class TransformersEngine:
                     turns[session].failure = self._failed(session, problem)
             else:
                 asked = [turns[session] for session in batch]
-                for turn, (token, logprob) in zip(asked, _picked(logits_R_V, asked), strict=True):
-                    self._own(turn).take(turn, token, logprob)
+                for turn, picked in zip(asked, _picked(logits_R_V, asked), strict=True):
+                    self._own(turn).take(turn, *picked)
 
     @torch.inference_mode()
     def _logits_R_V(self, sessions: Sequence[TransformersSession]) -> torch.Tensor:
@@ -286,7 +286,7 @@ class TransformersSession:
             self._engine.free(self.slot)
             self.slot = None
 
-    def take(self, turn: Turn, token: int, logprob: float) -> None:
+    def take(self, turn: Turn, token: int, logprob: float, entropy: float) -> None:
         """Add a sampled token, and end the turn where it is the last."""
         if self._stops is None or self._stops[0] is not turn:
             self._stops = turn, StopStrings(turn.stop, self._engine.decode)
@@ -294,7 +294,7 @@ class TransformersSession:
         self.marks.append(token)
         self.places.append((self._following,) * 3)
         self._following += 1
-        turn.add(token, logprob)
+        turn.add(token, logprob, entropy)
         if token in self._engine.eos_ids:
             turn.end(StopReason.EOS)
         elif matched := self._stops[1].push(token):
@@ -328,8 +328,8 @@ def _batches(sessions: Sequence[TransformersSession]) -> list[list[TransformersS
     return batches
 
 
-def _picked(logits_R_V: torch.Tensor, turns: Sequence[Turn]) -> list[tuple[int, float]]:
-    """For each turn its next token and that token's logprob under the full softmax."""
+def _picked(logits_R_V: torch.Tensor, turns: Sequence[Turn]) -> list[tuple[int, float, float]]:
+    """For each turn its next token, that token's logprob under the full softmax, and the softmax's entropy."""
     temperatures = [turn.sampling.temperature for turn in turns]
     scale_R_1 = torch.tensor([[t or 1.0] for t in temperatures], device=logits_R_V.device)
     logprobs_R_V = torch.log_softmax(logits_R_V / scale_R_1, dim=-1)
@@ -341,7 +341,8 @@ def _picked(logits_R_V: torch.Tensor, turns: Sequence[Turn]) -> list[tuple[int, 
             drawn = _uniform(turn) * probs_V[-1]
             tokens_R[row] = torch.searchsorted(probs_V, drawn, right=True).clamp(max=len(probs_V) - 1)
     chosen_R = logprobs_R_V.gather(1, tokens_R[:, None])[:, 0]
-    return list(zip(tokens_R.tolist(), chosen_R.tolist(), strict=True))
+    entropies_R = -(logprobs_R_V.exp() * logprobs_R_V.clamp(min=torch.finfo(torch.float32).min)).sum(-1)
+    return list(zip(tokens_R.tolist(), chosen_R.tolist(), entropies_R.tolist(), strict=True))
 
 
 def _uniform(turn: Turn) -> float:

@@ -115,7 +115,7 @@ class ScriptedSession:
         token = self.coming.pop(0)
         self.sampled.append((len(self._ids), token))
         self._ids.append(token)
-        turn.add(token, -0.5)
+        turn.add(token, -0.5, 0.25)
         if token == EOS:
             turn.end(StopReason.EOS)
             return

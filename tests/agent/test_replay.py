@@ -10,7 +10,8 @@ from fake_retriever import Shelf
 from PIL import Image
 
 from colsearcher.agent.answer import make_answer
-from colsearcher.agent.protocol import REASONING
+from colsearcher.agent.conversation import NO_SUCH_PLACE
+from colsearcher.agent.protocol import REASONING, SEEING
 from colsearcher.agent.replay import replay_of
 from colsearcher.agent.replay_page import replay_page
 from colsearcher.agent.rollout import run_rollout
@@ -93,3 +94,26 @@ def test_replay_prints_what_ask_printed_and_writes_the_page(tmp_path):
     assert "name the index with --index" in written.stderr
     assert "V-118" in (tmp_path / "t.html").read_text()
     assert "cannot be read" in complaint("replay", tmp_path / "none.jsonl")
+
+
+def test_looks_and_entropies_are_told_too(tmp_path):
+    class Gallery:
+        def picture(self, place):
+            return Image.new("RGB", (60, 80), "white")
+
+        def text(self, place):
+            return f"words of {place}"
+
+    path = tmp_path / "t.jsonl"
+    turns = [TURNS[0], "<look>pump.pdf#p=12&box=0.1,0.1,0.5,0.5</look>", "<look>there</look>", TURNS[1]]
+    with Trace(path) as trace:
+        trace.write("ask", {"question": QUESTION, "models": {"policy": "scripted@1"}, "settings": {}})
+        run_rollout(QUESTION, ScriptedEngine(turns, sees=True), Shelf(), SEEING, on_event=trace.write, viewer=Gallery())
+    replay = replay_of(read_trace(path))
+    looks = [step for step in replay.steps if step.kind == "look"]
+    assert [step.place for step in looks] == ["pump.pdf#p=12&box=0.1,0.1,0.5,0.5", None]
+    assert looks[1].notice == NO_SUCH_PLACE
+    drawn = []
+    page = replay_page(replay, lambda address, query: drawn.append(address) or Image.new("RGB", (9, 9)))
+    assert looks[0].place in drawn and NO_SUCH_PLACE in page and "entropy 0.25 nats" in page
+    assert f"look      {looks[0].place}" in call("replay", path).stderr

@@ -89,6 +89,17 @@ def test_top_p_keeps_the_likeliest_tokens_and_the_full_softmax_logprob(engine):
     assert narrow.logprobs == pytest.approx(greedy.logprobs, abs=1e-5)
 
 
+def test_the_entropy_is_that_of_the_distribution_that_was_drawn_from(engine):
+    told = []
+    prompt = engine.encode("the valve")
+    turn = Turn(engine.start(prompt), Sampling(temperature=0.7, max_tokens=3), on_token=lambda *token: told.append(token))
+    take_turn(engine, turn)
+    with torch.inference_mode():
+        logits_T_V = engine.model(torch.tensor([[*prompt, *turn.ids]]), use_cache=False).logits[0, len(prompt) - 1 : -1]
+    expected = torch.distributions.Categorical(logits=logits_T_V.float() / 0.7).entropy().tolist()
+    assert [entropy for _, _, entropy in told] == pytest.approx(expected, abs=1e-4)
+
+
 def test_generation_stops_at_the_token_that_completes_the_tag(engine):
     free = generate(engine, engine.start(engine.encode("the")), Sampling(max_tokens=12))
     text = engine.decode(free.ids)
@@ -168,7 +179,7 @@ def test_many_paused_sessions_equal_uncached_passes(kind):
         for session, written in rng.sample(open_sessions, rng.randrange(1, len(open_sessions) + 1)):
             session.append(engine.encode(" document" * rng.randrange(3)))
             turn = Turn(session, Sampling(temperature=1.0, seed=number, max_tokens=rng.randrange(1, 5)))
-            turn.on_token = lambda token, logprob, session=session, written=written: written.append(
+            turn.on_token = lambda token, logprob, entropy, session=session, written=written: written.append(
                 (len(session.ids) - 1, logprob)
             )
             turns.append(turn)
