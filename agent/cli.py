@@ -8,12 +8,14 @@ agent room that may name modules of `training`.
 from __future__ import annotations
 
 import importlib
+import itertools
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from colsearcher.agent.flags import parse
+from colsearcher.agent.flags import LOCAL, parse
 from colsearcher.indexes.errors import UserError
+from colsearcher.retrieval.local_only import is_local_only, keep_local
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,8 @@ def _dispatch(words: Sequence[str]) -> int:
         sys.stdout.write(f"colsearcher {version('colsearcher')}\n")
         return 0
     name, rest = _command(words)
+    if LOCAL in itertools.takewhile(lambda word: word != "--", rest) or is_local_only():
+        keep_local()  # before the command imports a model library
     for word in rest:
         if not word.isprintable() and any("\ud800" <= character <= "\udfff" for character in word):
             shown = word.encode("utf-8", "backslashreplace").decode()

@@ -22,6 +22,8 @@ from colsearcher.indexes.errors import UserError
 
 Config = TypeVar("Config")
 
+LOCAL = "--local"  # every command has it
+
 
 def argument(help: str) -> Any:
     """A positional field; a tuple field takes one or more."""
@@ -36,7 +38,8 @@ def option(
     metavar: str | None = None,
     bare: str | None = None,
 ) -> Any:
-    """A flag named after the field (`max_searches` -> `--max-searches`); required where it has no default.
+    """A flag named after the field (`max_searches` -> `--max-searches`, `continue_` -> `--continue`); required where it has
+    no default.
 
     With `bare` the flag may also stand alone, and that is its value then.
     """
@@ -55,7 +58,11 @@ def parse(config: type[Config], argv: Sequence[str], prog: str) -> Config:
     hints = get_type_hints(config)
     for field in dataclasses.fields(config):  # type: ignore[arg-type]
         _add(parser, field, hints[field.name])
+    parser.add_argument(
+        LOCAL, action="store_true", help="a connection to any other machine is an error (also COLSEARCHER_LOCAL=1)"
+    )
     values = vars(parser.parse_args(list(argv)))
+    del values["local"]  # the command line has seen to it before the command was imported
     return config(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
 
 
@@ -78,7 +85,7 @@ def _add(parser: argparse.ArgumentParser, field: dataclasses.Field[Any], hint: A
         keywords |= {"type": kind, "metavar": field.name.upper()} | ({"nargs": "+"} if many else {})
         parser.add_argument(field.name, **keywords)
         return
-    names = [f"--{field.name.replace('_', '-')}"]
+    names = [f"--{field.name.rstrip('_').replace('_', '-')}"]
     if meta["short"]:
         names.insert(0, meta["short"])
     if kind is bool:

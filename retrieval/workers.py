@@ -20,6 +20,7 @@ from typing import TypeAlias
 
 from colsearcher.indexes.errors import ColSearcherError, FileProblem, UserError
 from colsearcher.retrieval.corpus import ReadProblem, Source
+from colsearcher.retrieval.local_only import is_local_only, keep_local
 from colsearcher.retrieval.page import Page
 from colsearcher.retrieval.page_reader import DocumentInfo, PageReader, ReadSettings
 
@@ -158,6 +159,8 @@ def serve(connection: Connection, settings: ReadSettings, threads: int) -> None:
 
     An error that is no `FileProblem` ends the process with a traceback; its owner reports the page and starts another.
     """
+    if is_local_only():
+        keep_local()
     if sys.platform != "win32":
         # A group of its own: Ctrl-C at the terminal reaches the owner alone, and the renderer's processes end with it.
         os.setpgid(0, 0)

@@ -41,9 +41,11 @@ class Ask:
     json: bool = option("print one JSON document", default=False)
 
     def run(self) -> int:
+        from colsearcher.agent.roles import tell_roles
         from colsearcher.agent.source import Place, open_source
 
         place = Place.parse(self.index, self.search)
+        tell_roles(tell, policy=self.policy, place=place)
         from colsearcher.agent.ask import ask
         from colsearcher.agent.engine import Sampling
         from colsearcher.agent.opened_policy import open_policy

@@ -62,6 +62,7 @@ class Add:
         from functools import partial
 
         from colsearcher.agent.commands.index_on_ray import add_on_ray, require_place
+        from colsearcher.agent.roles import tell_roles
         from colsearcher.indexes.page_pooling import PagePooling
         from colsearcher.indexes.shards import open_index
         from colsearcher.retrieval.corpus import find_sources
@@ -79,6 +80,7 @@ class Add:
         if not sources.files:
             raise UserError(f"There is no PDF and no image in {', '.join(map(str, self.paths))}; name a folder that has some.")
         place = require_place(self.index, self.shards)
+        tell_roles(tell, embedder=self.embedder, ocr=self.ocr or "auto, where the embedder reads words")
         embedder = embedder_for(place, load_embedder(self.embedder, device=self.device), self.projection)
         ocr = ocr_mode(embedder, self.ocr)
         settings = ReadSettings(renderer=self.renderer, ocr=ocr, page_seconds=self.page_seconds)

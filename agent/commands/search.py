@@ -8,7 +8,7 @@ from textwrap import shorten
 from typing import Literal
 
 from colsearcher.agent.flags import argument, option
-from colsearcher.agent.terminal import show, show_json
+from colsearcher.agent.terminal import show, show_json, tell
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,13 @@ class Search:
     json: bool = option("print one JSON document", default=False)
 
     def run(self) -> int:
+        from colsearcher.agent.roles import tell_roles
+        from colsearcher.agent.source import Place
         from colsearcher.indexes.shards import open_index
 
         with open_index(self.index) as index:
             index.require_pages()  # before the seconds that loading the models takes
+        tell_roles(tell, place=Place("index", str(self.index)))
         from colsearcher.retrieval.searcher import Searcher
 
         with Searcher.open(self.index, self.embedder, device=self.device) as searcher:
