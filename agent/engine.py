@@ -202,6 +202,11 @@ class Engine(Protocol):
     @property
     def revision(self) -> str: ...
 
+    @property
+    def exact(self) -> bool:
+        """Whether ids and logprobs are those that the model sampled. Training takes no engine where they are not."""
+        ...
+
     def encode(self, text: str) -> list[int]:
         """Ids of plain text. Control tokens spelled out in it (`<|im_end|>`) stay ordinary characters."""
         ...

@@ -84,6 +84,20 @@ def load_policy(name: str = "embedded", *, device: Device = "auto", local: bool 
     return Policy(name, revision, model, tokenizer, place, dtype, f"{'local folder' if is_folder else 'hub'}; {why}", cutter)
 
 
+def policy_source(name: str) -> str:
+    """The folder or hub id that another program, such as vLLM, loads a policy from.
+
+    Raises:
+        ModelProblem: the embedded policy is not installed.
+    """
+    return str(_embedded_folder("bfloat16")[0]) if name == "embedded" else name
+
+
+def policy_title(name: str) -> str:
+    """What a policy is called in traces."""
+    return EMBEDDED.title if name == "embedded" else name
+
+
 def _placement(device: Device) -> tuple[str, str, str]:
     """(device, dtype name, reason)."""
     import torch

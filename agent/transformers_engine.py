@@ -22,6 +22,7 @@ from colsearcher.agent.engine import (
     Turn,
 )
 from colsearcher.agent.pictures import Picture, positions
+from colsearcher.agent.policy_tokenizer import PolicyTokenizer
 from colsearcher.agent.slot_cache import SlotCache
 from colsearcher.indexes.errors import ModelProblem
 
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
 # Tokens of one forward pass, so that many long prompts do not meet in one.
 _PASS_TOKENS = 16_384
-# Private-use characters: they stand for a message's content while the chat template is rendered.
-_SLOT = "\ue0f0{}\ue0f1"
 
 
 class TransformersEngine:
@@ -45,11 +44,14 @@ class TransformersEngine:
         context: longest conversation in tokens; the model's own limit if left out.
     """
 
+    exact = True
+
     def __init__(self, policy: Policy, context: int | None = None) -> None:
         self.name = policy.name
         self.revision = policy.revision
         self.model: PreTrainedModel = policy.model
         self.tokenizer: PreTrainedTokenizerBase = policy.tokenizer
+        self._text = PolicyTokenizer(policy.name, policy.tokenizer)
         limit = int(self.model.config.get_text_config().max_position_embeddings)
         self.context = limit if context is None else min(context, limit)
         self.eos_ids = _eos_ids(self.model, self.tokenizer)
@@ -60,24 +62,13 @@ class TransformersEngine:
         self.pad_token = None if self.cutter is None else self.cutter.pad
 
     def encode(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+        return self._text.encode(text)
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        slots = [{**message, "content": _SLOT.format(number)} for number, message in enumerate(messages)]
-        rest = str(self.tokenizer.apply_chat_template(slots, add_generation_prompt=True, tokenize=False))
-        ids: list[int] = []
-        for slot, message in zip(slots, messages, strict=True):
-            before, found, rest = rest.partition(slot["content"])
-            if not found:
-                raise ModelProblem(
-                    f"The chat template of {self.name} has no place for a {message['role']} message. "
-                    "Choose an instruction-tuned policy with a plain chat template."
-                )
-            ids += self.tokenizer.encode(before, add_special_tokens=False) + self.encode(message["content"])
-        return ids + self.tokenizer.encode(rest, add_special_tokens=False)
+        return self._text.encode_chat(messages)
 
     def decode(self, ids: Sequence[int]) -> str:
-        return str(self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+        return self._text.decode(ids)
 
     @property
     def sees(self) -> bool:

@@ -1,0 +1,86 @@
+"""A policy by name and the engine by name that runs it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from colsearcher.agent.policy import Device, load_policy, policy_source, policy_title
+from colsearcher.indexes.errors import UserError
+
+if TYPE_CHECKING:
+    from colsearcher.agent.engine import Engine
+    from colsearcher.agent.policy_tokenizer import PolicyTokenizer
+
+ENGINES = "transformers, vllm, http://HOST:PORT (a vLLM server) or openai:MODEL@https://HOST/v1"
+"""What `engine` may be, for the help of a flag."""
+
+
+@dataclass(frozen=True)
+class LoadedEngine:
+    """An engine, and one line about it for stderr."""
+
+    engine: Engine
+    told: str
+
+
+def load_engine(
+    policy: str = "embedded",
+    engine: str = "transformers",
+    *,
+    device: Device = "auto",
+    local: bool = False,
+    context: int | None = None,
+) -> LoadedEngine:
+    """Make a policy ready to run.
+
+    Args:
+        policy: embedded, a model folder or a hub id. With an HTTP engine of vLLM it names what the server serves, and its
+            tokenizer is loaded here; `openai:` names its model itself and does not look at it.
+        engine: `transformers` (in this process), `vllm` (in this process, the `gpu` extra), `http://host:port` (a vLLM
+            server; a key, if it asks for one, comes from VLLM_API_KEY), or `openai:MODEL@https://host/v1` (a chat API; the key
+            comes from OPENAI_API_KEY).
+        device: for transformers.
+        local: never ask the hub.
+        context: longest conversation in tokens; the model's or server's own limit if left out.
+
+    Raises:
+        UserError: there is no such engine.
+        ModelProblem: the policy cannot be loaded, or the server does not serve it.
+        MissingExtra: vLLM is not installed.
+    """
+    if engine == "transformers":
+        from colsearcher.agent.transformers_engine import TransformersEngine
+
+        loaded = load_policy(policy, device=device, local=local)
+        return LoadedEngine(TransformersEngine(loaded, context), loaded.describe())
+    if engine == "vllm":
+        from colsearcher.agent.vllm_engine import VllmEngine
+
+        in_process = VllmEngine(_tokenizer(policy, local), policy_source(policy), context)
+        return LoadedEngine(in_process, f"policy {in_process.name} in {in_process.revision}, in this process")
+    if engine.startswith(("http://", "https://")):
+        from colsearcher.agent.http_client import HttpClient
+        from colsearcher.agent.vllm_server import VllmServerEngine
+
+        client = HttpClient(engine, os.environ.get("VLLM_API_KEY"))
+        names = (policy_source(policy), policy_title(policy), policy)
+        served = VllmServerEngine(client, _tokenizer(policy, local), names, context)
+        return LoadedEngine(served, f"policy {served.name} at {client.url} ({served.revision}, {served.logprobs_mode})")
+    if engine.startswith("openai:"):
+        from colsearcher.agent.chat_engine import ChatEngine
+        from colsearcher.agent.http_client import HttpClient
+
+        model, found, url = engine.removeprefix("openai:").rpartition("@")
+        if not found or not model:
+            raise UserError(f"«{engine}» names no model or no address; write it as openai:MODEL@https://host/v1.")
+        hosted = ChatEngine(HttpClient(url, os.environ.get("OPENAI_API_KEY")), model, context)
+        return LoadedEngine(hosted, f"policy {hosted.name} at {hosted.client.url}: not exact, for asking only")
+    raise UserError(f"There is no engine «{engine}»; choose {ENGINES}.")
+
+
+def _tokenizer(policy: str, local: bool) -> PolicyTokenizer:
+    from colsearcher.agent.policy_tokenizer import load_tokenizer
+
+    return load_tokenizer(policy_title(policy), policy_source(policy), offline=local or policy == "embedded")

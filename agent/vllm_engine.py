@@ -1,0 +1,162 @@
+"""The engine that runs a policy with vLLM in this process: its own loop, stepped from here.
+
+vLLM's prefix cache keeps what a conversation holds, so a turn after a search computes only the documents. Left out: pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from colsearcher.agent.engine import EngineProblem, Message, Turn
+from colsearcher.agent.policy_tokenizer import PolicyTokenizer
+from colsearcher.agent.served_engine import Arrival, ServedEngine, Stream
+from colsearcher.agent.vllm_sampling import LogprobsMode, PrefixCache, arrival, check_mode, sampling_parameters
+from colsearcher.indexes.errors import MissingExtra, ModelProblem
+
+if TYPE_CHECKING:
+    from vllm import LLMEngine
+
+# Of the graphics card's memory; the rest is for the embedder of the pages.
+_MEMORY_SHARE = 0.8
+
+
+class _StepStream(Stream):
+    """A turn that vLLM has under a name."""
+
+    def __init__(self, turn: Turn, engine: VllmEngine, name: str) -> None:
+        super().__init__(turn)
+        self.name = name
+        self._engine = engine
+
+    def call_off(self) -> None:
+        self._engine.call_off(self.name)
+
+
+class VllmEngine(ServedEngine):
+    """A policy in vLLM.
+
+    Args:
+        tokenizer: the policy's own.
+        source: its folder or hub id.
+        context: longest conversation in tokens; the model's own limit if left out.
+        dtype: of weights and arithmetic, as vLLM calls it.
+        logprobs_mode: see `vllm_sampling`; the one given is right for every temperature with `top_p` 1.
+        eager: without vLLM's compilation, which takes a minute or more at the start.
+
+    Raises:
+        MissingExtra: vLLM is not installed.
+        ModelProblem: vLLM cannot load the policy.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PolicyTokenizer,
+        source: str,
+        context: int | None = None,
+        *,
+        dtype: str = "auto",
+        logprobs_mode: LogprobsMode = "processed_logprobs",
+        eager: bool = False,
+    ) -> None:
+        try:
+            from vllm import EngineArgs, LLMEngine
+        except ImportError as problem:
+            raise MissingExtra(
+                f"vLLM is not installed here ({problem}). Install the extra: `uv pip install 'colsearcher[gpu]'`, or serve the "
+                "policy elsewhere and give --engine the server's address."
+            ) from problem
+        arguments = EngineArgs(
+            model=source,
+            dtype=dtype,
+            max_model_len=context,
+            enable_prefix_caching=True,
+            logprobs_mode=logprobs_mode,
+            enforce_eager=eager,
+            gpu_memory_utilization=_MEMORY_SHARE,
+        )
+        try:
+            self.llm: LLMEngine = LLMEngine.from_engine_args(arguments)
+        except (OSError, RuntimeError, ValueError) as problem:
+            first = str(problem).strip().splitlines()[0]
+            raise ModelProblem(f"vLLM cannot load «{source}»: {first}") from problem
+        from vllm import __version__
+
+        super().__init__(tokenizer.name, f"vLLM {__version__}", self.llm.model_config.max_model_len)
+        self.tokenizer = tokenizer
+        self.logprobs_mode = logprobs_mode
+        self._streams: dict[str, _StepStream] = {}
+        self._failed: list[Stream] = []
+        self._sent = 0
+
+    def encode(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text)
+
+    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+        return self.tokenizer.encode_chat(messages)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self.tokenizer.decode(ids)
+
+    def prefix_cache(self) -> PrefixCache:
+        """What vLLM's metrics say."""
+        values: dict[str, int] = {}
+        for metric in self.llm.get_metrics():
+            values[metric.name] = values.get(metric.name, 0) + getattr(metric, "value", 0)
+        return PrefixCache(values.get("vllm:prefix_cache_queries", 0), values.get("vllm:prefix_cache_hits", 0))
+
+    def call_off(self, name: str) -> None:
+        """Let vLLM forget a turn, if it has not ended there."""
+        if self._streams.pop(name, None) is not None:
+            self.llm.abort_request([name])
+
+    def _send(self, turn: Turn, seed: int) -> Stream:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        self._sent += 1
+        stream = _StepStream(turn, self, str(self._sent))
+        try:
+            check_mode(self.logprobs_mode, turn.sampling)
+            parameters = SamplingParams(**sampling_parameters(turn, seed), output_kind=RequestOutputKind.DELTA)
+            self.llm.add_request(stream.name, {"prompt_token_ids": list(self._own(turn).tokens)}, parameters)
+        except (EngineProblem, ValueError) as problem:
+            stream.arrivals.append(Arrival(problem=EngineProblem(str(problem))))
+            self._failed.append(stream)
+        else:
+            self._streams[stream.name] = stream
+        return stream
+
+    def _wait(self, seconds: float) -> Iterable[Stream]:
+        """One step of vLLM, which takes as long as it takes."""
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        failed, self._failed = self._failed, []
+        if failed:
+            return failed
+        try:
+            outputs: Sequence[Any] = self.llm.step()
+        except (EngineDeadError, RuntimeError) as problem:
+            return self._all_failed(problem)
+        return [stream for output in outputs if (stream := self._take_in(output)) is not None]
+
+    def _take_in(self, output: Any) -> Stream | None:
+        stream = self._streams.get(output.request_id)
+        if stream is None:
+            return None  # called off while it was on its way
+        (choice,) = output.outputs
+        tokens = tuple(
+            (token, chosen[token].logprob) for token, chosen in zip(choice.token_ids, choice.logprobs or (), strict=True)
+        )
+        stream.arrivals.append(arrival(tokens, choice.finish_reason, choice.stop_reason))
+        if choice.finish_reason is not None:
+            del self._streams[stream.name]
+        return stream
+
+    def _all_failed(self, problem: Exception) -> list[Stream]:
+        first = (str(problem).strip() or type(problem).__name__).splitlines()[0]
+        streams: list[Stream] = list(self._streams.values())
+        self._streams.clear()
+        for stream in streams:
+            stream.arrivals.append(Arrival(problem=EngineProblem(f"{self.name} failed in vLLM: {first}")))
+        return streams

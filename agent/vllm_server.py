@@ -1,0 +1,153 @@
+"""The engine that runs a policy on a vLLM server: `vllm serve`, token ids and logprobs over its completions API.
+
+    vllm serve MODEL --logprobs-mode processed_logprobs
+    colsearcher ask "…" --index DIR --policy MODEL --engine http://localhost:8000
+
+What the policy sampled is the ids that the server sends, one event a token; text is never tokenised again. The server's prefix
+cache keeps what a conversation holds, so a turn after a search computes only the documents. The tokenizer is loaded here from
+the policy's folder or hub id, and compared with the server's. Left out: pictures, for which the completions API has no place.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from colsearcher.agent.engine import EngineProblem, Message, Turn
+from colsearcher.agent.http_client import EventStream, HttpClient, ServerProblem
+from colsearcher.agent.http_engine import HttpEngine, HttpStream
+from colsearcher.agent.policy_tokenizer import PolicyTokenizer
+from colsearcher.agent.served_engine import Arrival, Stream
+from colsearcher.agent.vllm_sampling import LogprobsMode, PrefixCache, arrival, check_mode, sampling_parameters
+from colsearcher.indexes.errors import ModelProblem
+
+_PROBE = "The colour of the sky is"
+# Where two likeliest tokens are nearer than this, their distance says nothing about the temperature.
+_FAR_APART = 0.02
+
+
+class VllmServerEngine(HttpEngine):
+    """A policy on a vLLM server.
+
+    Args:
+        tokenizer: the policy's own.
+        names: any of these is the policy where the server lists its models: by the name it serves one under, or by the
+            folder or hub id that it loaded.
+        context: longest conversation in tokens; the server's own limit if left out.
+
+    Raises:
+        ModelProblem: the server does not answer, serves something else, or is no vLLM that returns token ids.
+    """
+
+    def __init__(
+        self, client: HttpClient, tokenizer: PolicyTokenizer, names: Sequence[str], context: int | None = None
+    ) -> None:
+        try:
+            served = _served(client, names)
+            version = client.get("/version")["version"]
+            super().__init__(client, tokenizer.name, f"vLLM {version}, {served['id']}", served["max_model_len"])
+            self.tokenizer = tokenizer
+            self.model = str(served["id"])
+            self.context = self.context if context is None else min(context, self.context)
+            self._check_tokenizer()
+            self.logprobs_mode = self._logprobs_mode()
+        except (ServerProblem, KeyError) as problem:
+            said = f"{client.url} is no vLLM server that this engine knows: it says no {problem}."
+            raise ModelProblem(said if isinstance(problem, KeyError) else f"{problem} {_START}") from problem
+
+    def encode(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text)
+
+    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+        return self.tokenizer.encode_chat(messages)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self.tokenizer.decode(ids)
+
+    def prefix_cache(self) -> PrefixCache:
+        """What the server's metrics say.
+
+        Raises:
+            ServerProblem: it has none.
+        """
+        text = self.client.text("/metrics")
+        return PrefixCache(_counter(text, "vllm:prefix_cache_queries_total"), _counter(text, "vllm:prefix_cache_hits_total"))
+
+    def _send(self, turn: Turn, seed: int) -> Stream:
+        body = self._body(self._own(turn).tokens, sampling_parameters(turn, seed)) | {"stream": True}
+        events = self.client.events("/v1/completions", body)
+        stream = HttpStream(turn, events, self._arrived)
+        try:
+            check_mode(self.logprobs_mode, turn.sampling)
+        except EngineProblem as problem:
+            return stream.begin(iter([Arrival(problem=problem)]))
+        return stream.begin(_arrivals(events))
+
+    def _body(self, ids: Sequence[int], parameters: dict[str, Any]) -> dict[str, Any]:
+        asked = {"model": self.model, "prompt": list(ids), "add_special_tokens": False, "return_token_ids": True}
+        return asked | parameters
+
+    def _check_tokenizer(self) -> None:
+        body = {"model": self.model, "prompt": _PROBE, "add_special_tokens": False}
+        if self.client.post("/tokenize", body)["tokens"] != self.encode(_PROBE):
+            raise ModelProblem(
+                f"{self.client.url} serves {self.model}, whose tokenizer is not that of {self.name}. "
+                "Give --policy the folder or hub id that the server serves."
+            )
+
+    def _logprobs_mode(self) -> LogprobsMode:
+        """Found out by asking for the two likeliest tokens at temperature 1 and at a quarter of it: their logprobs lie four
+        times as far apart if the server reports those of the distribution that it samples from.
+        """
+        ids = self.encode(_PROBE)
+        for length in range(len(ids), 0, -1):
+            whole, quarter = (self._distance(ids[:length], temperature) for temperature in (1.0, 0.25))
+            if whole > _FAR_APART:
+                return "processed_logprobs" if quarter > 2 * whole else "raw_logprobs"
+        return "raw_logprobs"
+
+    def _distance(self, ids: Sequence[int], temperature: float) -> float:
+        parameters = {"max_tokens": 1, "logprobs": 2, "temperature": temperature, "top_p": 1.0, "top_k": 0, "seed": 0}
+        body = self._body(ids, parameters | {"return_tokens_as_token_ids": True})
+        choice = self.client.post("/v1/completions", body)["choices"][0]
+        if not choice.get("token_ids"):
+            raise ModelProblem(f"{self.client.url} returns no token ids. Serve the policy with vLLM 0.10.2 or newer.")
+        best, second = sorted(choice["logprobs"]["top_logprobs"][0].values(), reverse=True)[:2]
+        return best - second
+
+
+_START = "Start one with `vllm serve MODEL --logprobs-mode processed_logprobs` and give --engine its address."
+
+
+def _served(client: HttpClient, names: Sequence[str]) -> dict[str, Any]:
+    """The entry of the policy in the server's list of models."""
+    models = client.get("/v1/models")["data"]
+    wanted = {*names, *(str(Path(name).resolve()) for name in names)}
+    for model in models:
+        if wanted & {model["id"], str(model.get("root"))}:
+            return model
+    listed = ", ".join(model["id"] for model in models)
+    raise ModelProblem(
+        f"{client.url} serves {listed}, not {names[0]}. Give --policy the model that it serves, or serve that one."
+    )
+
+
+def _arrivals(events: EventStream) -> Iterator[Arrival]:
+    """What the events of a completion say. An event may bring several tokens, and the first may bring none."""
+    for event in events:
+        for choice in event.get("choices", ()):
+            ids = choice.get("token_ids") or ()
+            logprobs = (choice.get("logprobs") or {}).get("token_logprobs") or ()
+            if len(ids) != len(logprobs):
+                raise EngineProblem(f"vLLM sent {len(ids)} tokens with {len(logprobs)} logprobs.")
+            yield arrival(tuple(zip(ids, logprobs, strict=True)), choice.get("finish_reason"), choice.get("stop_reason"))
+
+
+def _counter(metrics: str, name: str) -> int:
+    """The sum over the engines of a server, in Prometheus' text format."""
+    values = re.findall(rf"^{re.escape(name)}(?:{{[^}}]*}})? (\S+)$", metrics, re.MULTILINE)
+    if not values:
+        raise ServerProblem(f"The server's metrics have no {name}.")
+    return round(sum(map(float, values)))
