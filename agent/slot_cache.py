@@ -133,6 +133,7 @@ class SlotCache(Cache):
             layer.step = step
         return step
 
+    @torch.inference_mode()
     def share(self, source: int, target: int, length: int) -> None:
         """Give a slot the first `length` tokens of another."""
         self._slots = max(self._slots, target + 1)

@@ -69,6 +69,18 @@ def test_the_same_prompt_again_computes_only_its_last_token(engine):
     assert len(other.ids) == 1
 
 
+def test_a_slot_that_is_free_again_takes_over_the_prompt_of_one_that_is_not(engine):
+    prompt = engine.encode("the query of the valve is long")
+    first, second = engine.start(prompt), engine.start([*prompt[:5], *engine.encode("something else")])
+    for session in (first, second):
+        generate(engine, session, Sampling(max_tokens=2))
+    second.close()
+    third = engine.start(prompt)
+    turn = generate(engine, third, Sampling(max_tokens=4))
+    assert turn.logprobs == pytest.approx(uncached_logprobs(engine, third.ids, 0.0)[-4:].tolist(), abs=1e-4)
+    assert third.slot == 1 and first.slot == 0
+
+
 def test_the_seed_decides_and_the_stream_goes_on_between_turns(engine):
     prompt = engine.encode("the")
     sampling = Sampling(temperature=1.0, seed=5, max_tokens=6)
