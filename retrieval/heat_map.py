@@ -15,6 +15,7 @@ from colsearcher.indexes.address import Address, Box
 from colsearcher.indexes.errors import UserError
 from colsearcher.indexes.records import PageEmbedding, QueryEmbedding
 from colsearcher.indexes.stop_words import STOP_WORDS
+from colsearcher.retrieval.named_words import named_words
 
 # Yellow to red, the colours of a marker pen: the page's own ink stays readable beneath.
 _COLD, _HOT = np.array([255, 221, 64], dtype=np.float32), np.array([226, 32, 28], dtype=np.float32)
@@ -95,16 +96,17 @@ def region(page: PageEmbedding, query: QueryEmbedding) -> Box | None:
     return round(x0, 4), round(y0, 4), round(x1, 4), round(y1, 4)
 
 
-def only_word(query: QueryEmbedding, word: str) -> QueryEmbedding:
-    """The query with nothing but one of its words, for a heat map of that word alone.
+def only_words(query: QueryEmbedding, named: str) -> QueryEmbedding:
+    """The query with nothing but one of its words, or some that follow each other, for a heat map of those alone.
 
     Raises:
-        UserError: the query has no such word.
+        UserError: the query has no such words.
     """
-    kept = np.array([own == word.lower() for own in query.words], dtype=bool)
+    kept = named_words(query.words, named)
     if not kept.any():
         words = ", ".join(dict.fromkeys(own for own in query.words if own))
-        raise UserError(f"The question has no word «{word}»; its words are {words or 'unknown to this embedder'}.")
+        noun = "words" if len(named.split()) > 1 else "word"
+        raise UserError(f"The question has no {noun} «{named}»; its words are {words or 'unknown to this embedder'}.")
     return replace(query, weights=np.where(kept, np.maximum(query.weights, 1e-3), 0).astype(np.float32))
 
 

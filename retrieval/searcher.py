@@ -20,7 +20,7 @@ from colsearcher.indexes.records import QueryEmbedding, SearchResult
 from colsearcher.indexes.shards import AnyIndex, open_index
 from colsearcher.retrieval.corpus import IMAGE_SUFFIXES, content_hash
 from colsearcher.retrieval.embedder import PageEmbedder, canonical_name, load_embedder
-from colsearcher.retrieval.heat_map import Evidence, crop, draw_heat_map, evidence, only_word, region
+from colsearcher.retrieval.heat_map import Evidence, crop, draw_heat_map, evidence, only_words, region
 from colsearcher.retrieval.page import PageImage
 from colsearcher.retrieval.projection import embedder_of
 from colsearcher.retrieval.render import draw
@@ -162,5 +162,5 @@ class Searcher:
                 raise UserError(
                     f"{self.embedder.name} makes one vector of a page, so no place on it can be shown; leave --query out."
                 )
-            picture = draw_heat_map(picture, embedding, only_word(query, word) if word else query)
+            picture = draw_heat_map(picture, embedding, only_words(query, word) if word else query)
         return crop(picture, address)

@@ -1,4 +1,4 @@
-"""Questions with gold answers and gold pages, and the file formats they come in."""
+"""Questions with gold answers, gold pages and gold boxes, and the file formats they come in."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from colsearcher.indexes.address import Address
+from colsearcher.indexes.address import Address, Box
 from colsearcher.indexes.errors import UserError
+from colsearcher.retrieval.named_words import has_words
 
 T = TypeVar("T")
 
@@ -24,6 +25,28 @@ class Paragraph:
 
 
 @dataclass(frozen=True)
+class GoldBox:
+    """Where on a gold page something that the question asks for stands.
+
+    Attributes:
+        address: the page, with the box.
+        words: the words of the question that are about it, as they follow each other there; "" for all of the question.
+    """
+
+    address: Address
+    words: str = ""
+
+    @property
+    def page(self) -> Address:
+        return Address(self.address.document, self.address.page)
+
+    @property
+    def box(self) -> Box:
+        assert self.address.box is not None
+        return self.address.box
+
+
+@dataclass(frozen=True)
 class Question:
     """One question.
 
@@ -34,6 +57,7 @@ class Question:
         evidence: the gold pages, none for a question that the corpus cannot answer. For a record with `context` the
             documents are the titles of its gold paragraphs, page 1.
         context: the record's own paragraphs, empty for a question about an index.
+        boxes: where on the gold pages the answer is seen, as far as that is known.
     """
 
     id: str
@@ -41,14 +65,18 @@ class Question:
     answers: tuple[str, ...]
     evidence: frozenset[Address]
     context: tuple[Paragraph, ...] = ()
+    boxes: tuple[GoldBox, ...] = ()
 
 
 def load_questions(path: Path, limit: int | None = None) -> list[Question]:
     """Read a JSONL file of questions.
 
-    A line is `{"id", "doc", "question", "answers": […], "evidence_pages": [1-based]}`, optionally with `"evidence"`, a list
-    of page addresses that may span documents; or a HotpotQA-style record `{"id", "question", "answers", "context":
-    [{"title", "sentences"}], "supporting_facts": [{"title", …}]}`.
+    A line is `{"id", "doc", "question", "answers": […], "evidence_pages": [1-based]}`; or a HotpotQA-style record `{"id",
+    "question", "answers", "context": [{"title", "sentences"}], "supporting_facts": [{"title", …}]}`. The former may have
+
+    * `"evidence"`, a list of page addresses that may span documents;
+    * `"boxes"`, a list of `{"address": "a.pdf#p=3&box=x0,y0,x1,y1"}` on these pages, each with `"words"` where it is about
+      these words of the question alone.
 
     Raises:
         UserError: no such file, a line that is not such a record, no question at all, or a limit below 1.
@@ -96,7 +124,20 @@ def _page_question(record: dict[str, Any]) -> Question:
         evidence = frozenset(Address(doc, page) for page in _list(record, "evidence_pages", int))
     if any(place.page < 1 for place in evidence):
         raise ValueError("evidence_pages count from 1")
-    return Question(str(record["id"]), _value(record, "question", str), _list(record, "answers", str), evidence)
+    text = _value(record, "question", str)
+    boxes = tuple(_gold_box(given, text, evidence) for given in _list(record, "boxes", dict)) if "boxes" in record else ()
+    return Question(str(record["id"]), text, _list(record, "answers", str), evidence, boxes=boxes)
+
+
+def _gold_box(given: dict[str, Any], question: str, evidence: frozenset[Address]) -> GoldBox:
+    gold = GoldBox(Address.parse(_value(given, "address", str)), _value(given, "words", str) if "words" in given else "")
+    if gold.address.box is None:
+        raise ValueError(f"boxes names «{gold.address}», which has no box; write it as a.pdf#p=3&box=x0,y0,x1,y1")
+    if gold.page not in evidence:
+        raise ValueError(f"the box «{gold.address}» is not on one of the question's pages")
+    if "words" in given and not has_words(question, gold.words):
+        raise ValueError(f"«{gold.words}», the words of a box, do not follow each other in the question")
+    return gold
 
 
 def _context_question(record: dict[str, Any]) -> Question:

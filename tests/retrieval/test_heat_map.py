@@ -5,7 +5,7 @@ from PIL import Image
 from colsearcher.indexes.address import Address
 from colsearcher.indexes.errors import UserError
 from colsearcher.indexes.records import PageEmbedding, QueryEmbedding
-from colsearcher.retrieval.heat_map import crop, draw_heat_map, evidence, only_word, region, relevance
+from colsearcher.retrieval.heat_map import crop, draw_heat_map, evidence, only_words, region, relevance
 
 BOXES = np.array([[0.1, 0.1, 0.3, 0.2], [0.6, 0.1, 0.9, 0.2], [0.1, 0.7, 0.3, 0.9], [0, 0, 1, 1]], np.float32)
 PAGE = PageEmbedding(np.eye(4, dtype=np.float16), BOXES, np.array([False, False, False, True]))
@@ -58,10 +58,14 @@ def test_crop_cuts_the_box():
 
 
 def test_one_word_of_a_question_is_all_that_counts():
-    alone = only_word(query([1, 0, 0, 0], [0, 1, 0, 0]), "C")
+    alone = only_words(query([1, 0, 0, 0], [0, 1, 0, 0]), "C")
     assert relevance(PAGE, alone).argmax() == 1
     with pytest.raises(UserError, match="has no word «z»; its words are b, c"):
-        only_word(query([1, 0], [0, 1]), "z")
+        only_words(query([1, 0], [0, 1]), "z")
+    several = only_words(query([1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]), "c D")
+    assert (several.weights > 0).tolist() == [False, True, True]
+    with pytest.raises(UserError, match="has no words «c b»"):
+        only_words(query([1, 0], [0, 1]), "c b")
 
 
 def test_a_region_is_the_best_place_and_what_touches_it():

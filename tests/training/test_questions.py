@@ -4,7 +4,7 @@ import pytest
 
 from colsearcher.indexes.address import Address
 from colsearcher.indexes.errors import UserError
-from colsearcher.training.questions import load_questions
+from colsearcher.training.questions import GoldBox, load_questions
 
 
 def write(path, *records):
@@ -29,6 +29,15 @@ def test_records_with_their_own_paragraphs(tmp_path):
         write(tmp_path / "qa.jsonl", {**record, "supporting_facts": [{"title": "T", "sent_id": None}]})
     )
     assert question.context[0].text == "One. Two." and question.evidence == {Address("T", 1)}
+
+
+def test_boxes_on_the_pages_with_and_without_words(tmp_path):
+    page, other = "a.pdf#p=3&box=0.1,0.2,0.5,0.4", "b.pdf#p=1&box=0,0,1,0.5"
+    given = [{"address": page, "words": "RED ring"}, {"address": other}]
+    record = {**PAGE, "question": "A red, ring?", "evidence": ["a.pdf#p=3", "b.pdf#p=1"], "boxes": given}
+    (question,) = load_questions(write(tmp_path / "qa.jsonl", record))
+    assert question.boxes == (GoldBox(Address.parse(page), "RED ring"), GoldBox(Address.parse(other)))
+    assert question.boxes[0].page == Address("a.pdf", 3) and question.boxes[1].box == (0, 0, 1, 0.5)
 
 
 def test_a_line_separator_inside_a_string_ends_no_line(tmp_path):
@@ -56,6 +65,12 @@ def test_a_limit_stops_early(tmp_path):
         ([{**PAGE, "question": 5}], "question is not str"),
         ([], "holds no questions"),
         ([{**PAGE, "evidence": ["a.pdf"]}], "is not a page address"),
+        ([{**PAGE, "boxes": [{"address": "a.pdf#p=3"}]}], r"qa\.jsonl:1 .*«a.pdf#p=3», which has no box"),
+        ([{**PAGE, "boxes": [{"address": "a.pdf#p=5&box=0,0,1,1"}]}], "not on one of the question's pages"),
+        ([{**PAGE, "boxes": [{"address": "a.pdf#p=3&box=0,0,1,1", "words": "ring"}]}], "«ring».* do not follow each other"),
+        ([{**PAGE, "boxes": [{"address": "a.pdf#p=3&box=0,0,1,1", "words": ""}]}], "«».* do not follow each other"),
+        ([{**PAGE, "boxes": [{"words": "Q"}]}], "'address'"),
+        ([{**PAGE, "boxes": "a.pdf#p=3&box=0,0,1,1"}], "boxes is not a list of dict"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_line(tmp_path, lines, sentence):
