@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
+from colsearcher.agent.calibration import Calibration, Confidence
 from colsearcher.agent.record import Rollout
 from colsearcher.agent.retriever import Passage
 from colsearcher.agent.wording import STOPWORDS, is_number, terms, tokens
 from colsearcher.indexes.address import Address
 
 QUESTION_COVERAGE = 0.5
-"""The retrieved pages must hold this share of the question's terms (by weight), or the corpus is about something else."""
+"""The retrieved pages must hold this share of the question's terms (by weight), or the corpus is about something else. A
+calibration, where there is one, decides in its place."""
 
 SHORT = 5  # an answer of so many words has to stand on the page as it is
 LONG_COVERAGE = 0.7  # of a longer one every number, and this share of its words and of those that the question lacks
@@ -43,6 +45,9 @@ class Answer:
         unsupported: it wrote an answer that no retrieved page supports.
         citations: pages retrieved in this rollout that support the answer, best first. Empty when abstained.
         nearest: when abstained, the pages that came nearest, best first.
+        confidence: what was measured of the answer, None where none was written or no page retrieved.
+        sound: it says something that a retrieved page says; whether it is given is then up to the threshold.
+        probability: that it is right, by the calibration; None without one.
     """
 
     text: str | None
@@ -52,6 +57,9 @@ class Answer:
     unsupported: bool
     citations: tuple[Address, ...]
     nearest: tuple[Address, ...]
+    confidence: Confidence | None = None
+    sound: bool = False
+    probability: float | None = None
 
     def as_json(self) -> dict[str, object]:
         """The same as JSON values, addresses as text."""
@@ -63,41 +71,84 @@ class Answer:
             "unsupported": self.unsupported,
             "citations": [str(address) for address in self.citations],
             "nearest": [str(address) for address in self.nearest],
+            "confidence": None if self.confidence is None else asdict(self.confidence),
+            "probability": None if self.probability is None else round(self.probability, 4),
         }
 
 
-def make_answer(rollout: Rollout, weight: Weight = lambda term: 1.0) -> Answer:
+def make_answer(rollout: Rollout, weight: Weight = lambda term: 1.0, calibration: Calibration | None = None) -> Answer:
     """Check a rollout's answer against the pages it retrieved.
 
     Args:
         weight: of a question term, for example its inverse document frequency in the corpus.
+        calibration: decides whether a sound answer is given; without one `QUESTION_COVERAGE` does.
     """
     pages = {number: page for search in rollout.searches for number, page in enumerate(search.passages, search.first)}
     written = rollout.parsed.answer
     ranked = sorted(pages.values(), key=lambda page: -coverage(rollout.question, [page], weight))
     nearest = tuple(page.address for page in ranked)
-
-    def abstain(reason: str, unsupported: bool = False) -> Answer:
-        return Answer(None, True, reason, written, unsupported, (), nearest)
-
     if written is None:
-        return abstain(rollout.error or f"The policy gave no answer ({rollout.stop.value.replace('_', ' ')}).")
+        reason = rollout.error or f"The policy gave no answer ({rollout.stop.value.replace('_', ' ')})."
+        return Answer(None, True, reason, None, False, (), nearest)
     if _ADMITS.match(written):
-        return abstain("The policy says that it does not know.")
+        return Answer(None, True, "The policy says that it does not know.", written, False, (), nearest)
     if not pages:
-        return abstain("No page was retrieved, so nothing supports the answer.", unsupported=True)
-    if coverage(rollout.question, ranked, weight) < QUESTION_COVERAGE:
-        return abstain("The pages that were found do not cover the question.", unsupported=True)
-    if not _says_something_new(written, rollout.question):
-        return abstain("The answer only repeats the question.", unsupported=True)
-    cited = _cited(written, pages)
+        return Answer(None, True, "No page was retrieved, so nothing supports the answer.", written, True, (), ())
+    measured = Confidence(
+        round(coverage(rollout.question, ranked, weight), 4),
+        round(max(support_share(page.text, written, rollout.question) for page in ranked), 4),
+        round(last_turn_logprob(rollout), 4),
+    )
     supporting = [page for page in ranked if supports(page.text, written, rollout.question)]
+    says_something = _says_something_new(written, rollout.question)
+    sound = says_something and bool(supporting)
+    probability = calibration.probability(measured) if calibration else None
+
+    def abstain(reason: str, unsupported: bool = True) -> Answer:
+        return Answer(None, True, reason, written, unsupported, (), nearest, measured, sound, probability)
+
+    if calibration is None and measured.coverage < QUESTION_COVERAGE:
+        return abstain("The pages that were found do not cover the question.")
+    if not says_something:
+        return abstain("The answer only repeats the question.")
     if not supporting:
-        return abstain("No retrieved page says what the policy answered.", unsupported=True)
+        return abstain("No retrieved page says what the policy answered.")
+    if calibration is not None and probability is not None and probability < calibration.threshold:
+        return abstain(
+            f"A page says it, but it is right with a probability of {probability:.2f} only, and answers are given from "
+            f"{calibration.threshold:.2f} on.",
+            unsupported=False,
+        )
+    cited = _cited(written, pages)
     best = coverage(rollout.question, supporting[:1], weight)
     near = [page for page in supporting if page in cited or coverage(rollout.question, [page], weight) >= 0.8 * best]
     near.sort(key=lambda page: page not in cited)
-    return Answer(written, False, None, written, False, tuple(page.address for page in near), ())
+    citations = tuple(page.address for page in near)
+    return Answer(written, False, None, written, False, citations, (), measured, sound, probability)
+
+
+def last_turn_logprob(rollout: Rollout) -> float:
+    """Mean logprob of the policy's last turn: its answer, and of a policy that reasons the thoughts before it; 0.0 for none."""
+    turn: list[float] = []
+    for written, logprob in zip(reversed(rollout.mask), reversed(rollout.logprobs), strict=True):
+        if written:
+            turn.append(logprob)
+        elif turn:
+            break
+    return sum(turn) / len(turn) if turn else 0.0
+
+
+def support_share(page: str, answer: str, question: str = "") -> float:
+    """The share of what the answer adds to the question that stands on the page, of all its words if it adds nothing.
+
+    >>> support_share("Valve V-118 is made of brass.", "The valve V-118 is made of steel.", "What is the valve V-118 made of?")
+    0.0
+    >>> support_share("Revenue rose to 1,577 million euros.", "1577 million dollars")
+    0.6666666666666666
+    """
+    content = {token for token in _bare(without_citations(answer)) if token not in STOPWORDS}
+    claim = content - set(tokens(question)) or content
+    return len(claim & set(_bare(page))) / len(claim) if claim else 0.0
 
 
 def coverage(question: str, pages: list[Passage], weight: Weight = lambda term: 1.0) -> float:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from colsearcher.agent.answer import Answer, make_answer
+from colsearcher.agent.calibration import Calibration
 from colsearcher.agent.engine import Engine, Sampling
 from colsearcher.agent.protocol import Protocol
 from colsearcher.agent.record import Budgets, OnEvent, Rollout, ignore
@@ -35,13 +36,7 @@ class Asked:
         written = sum(rollout.mask)
         return {
             "question": self.question,
-            "answer": answer.text,
-            "abstained": answer.abstained,
-            "reason": answer.reason,
-            "written": answer.written,
-            "unsupported": answer.unsupported,
-            "citations": [str(place) for place in answer.citations],
-            "nearest": [str(place) for place in answer.nearest],
+            **answer.as_json(),
             "searches": [
                 {"query": s.query, "pages": [str(page.address) for page in s.passages], "notice": s.notice}
                 for s in rollout.searches
@@ -71,6 +66,7 @@ def ask(
     trace: Path | None = None,
     on_event: OnEvent = ignore,
     cancelled: Callable[[], bool] = lambda: False,
+    calibration: Calibration | None = None,
 ) -> Asked:
     """Let the policy search and answer.
 
@@ -79,6 +75,7 @@ def ask(
         trace: the file to write; by default a new one in the `traces` folder of the source.
         on_event: called with every event that goes into the trace.
         cancelled: asked before each token; True ends the rollout.
+        calibration: decides which answers are given; see `make_answer`.
 
     Raises:
         UserError: the index is empty, or the trace cannot be written.
@@ -106,6 +103,6 @@ def ask(
         rollout = run_rollout(
             question, engine, source.retriever, protocol, sampling, budgets, both, cancelled, viewer=source.viewer
         )
-        answer = make_answer(rollout, source.weight)
+        answer = make_answer(rollout, source.weight, calibration)
         both("answer", answer.as_json())
     return Asked(question, answer, rollout, models, path)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from colsearcher.agent.engine import Engine
-from colsearcher.agent.policy import load_policy
+from colsearcher.agent.engines import load_engine
 from colsearcher.agent.protocol import GUIDED, REASONING, SEEING, Protocol
 from colsearcher.retrieval.local_only import is_local_only
 
@@ -21,20 +21,24 @@ class OpenedPolicy:
     protocol: Protocol
     told: str
 
+    @property
+    def name(self) -> str:
+        """As traces and calibrations have it."""
+        return f"{self.engine.name}@{self.engine.revision[:12]}"
 
-def open_policy(name: str, variant: Variant = "auto") -> OpenedPolicy:
+
+def open_policy(name: str, engine: str = "transformers", variant: Variant = "auto") -> OpenedPolicy:
     """Load a policy.
 
     Args:
-        name: see `load_policy`.
+        name, engine: see `load_engine`.
         variant: auto is guided for the embedded policy, which was not trained for the tags, and reasoning for others.
 
     Raises:
-        ModelProblem: see `load_policy`.
+        UserError: see `load_engine`.
     """
-    from colsearcher.agent.transformers_engine import TransformersEngine
-
-    policy = load_policy(name, local=is_local_only())
-    engine = TransformersEngine(policy)
-    guided = variant == "guided" or (variant == "auto" and name == "embedded")
-    return OpenedPolicy(engine, GUIDED if guided else SEEING if engine.sees else REASONING, policy.describe())
+    loaded = load_engine(name, engine, local=is_local_only())
+    embedded = name == "embedded" and not engine.startswith("openai:")
+    if variant == "guided" or (variant == "auto" and embedded):
+        return OpenedPolicy(loaded.engine, GUIDED, loaded.told)
+    return OpenedPolicy(loaded.engine, SEEING if loaded.engine.sees else REASONING, loaded.told)

@@ -10,12 +10,18 @@ from colsearcher.retrieval.local_only import is_local_only
 
 
 def tell_roles(
-    tell: Callable[[str], None], *, policy: str = "", place: Place | None = None, embedder: str = "", ocr: str = ""
+    tell: Callable[[str], None],
+    *,
+    policy: str = "",
+    engine: str = "transformers",
+    place: Place | None = None,
+    embedder: str = "",
+    ocr: str = "",
 ) -> None:
     """Say which models a command is about to load. Says nothing unless only this machine is allowed.
 
     Args:
-        policy: by the name that `load_policy` takes; "" for none.
+        policy, engine: by the names that `load_engine` takes; policy is "" for none.
         place: what is searched; its index names the embedder.
         embedder: by name, where there is no place.
         ocr: when words are read off pictures: auto, always or never; "" where no page is read.
@@ -24,7 +30,7 @@ def tell_roles(
         return
     rows = []
     if policy:
-        rows.append(("policy", _policy(policy)))
+        rows.append(("policy", engine if engine.startswith("openai:") else f"{_policy(policy)}, run by {engine}"))
     if place is not None and place.kind != "service":
         embedder = _embedder_of(place)
     if embedder:

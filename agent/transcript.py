@@ -69,7 +69,8 @@ def lines_of(answer: Mapping[str, Any]) -> Sequence[str]:
         return [f"{'answer':<10}{answer['answer']}", f"{'cited':<10}{', '.join(answer['citations'])}"]
     lines = [f"{'answer':<10}none: {answer['reason']}"]
     if answer["written"]:
-        lines.append(f"{_INDENT}the policy wrote «{' '.join(answer['written'].split())}», which is not supported")
+        why = "not supported" if answer["unsupported"] else "held back"
+        lines.append(f"{_INDENT}the policy wrote «{' '.join(answer['written'].split())}», which is {why}")
     if answer["nearest"]:
         lines.append(f"{'nearest':<10}{', '.join(answer['nearest'][:3])}")
     return lines

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from colsearcher.agent.flags import option
 from colsearcher.agent.terminal import ProgressLine, show, show_json, tell
 from colsearcher.indexes.errors import UserError
+
+if TYPE_CHECKING:
+    from colsearcher.agent.calibration import Calibration
+    from colsearcher.agent.source import Place
+    from colsearcher.training.answer_evaluation import AnswerRecord
+    from colsearcher.training.questions import Question
 
 _SHOWN = (
     ("exact match", "em"),
@@ -23,20 +31,34 @@ _SHOWN = (
     ("searches", "searches"),
     ("gold pages found", "gold_found"),
     ("format kept", "format_rate"),
-    ("seconds a question", "seconds"),
+    ("judged right", "judged"),
+    ("logprob of answers", "logprob"),
+    ("seconds, median", "seconds_p50"),
+    ("seconds, 90 %", "seconds_p90"),
 )
 
 
 @dataclass(frozen=True)
 class EvalAnswers:
     """Ask a policy every question and score what it answers: exact match, F1, cover match, ANLS, how often it searches, keeps
-    the format and holds back. Records with `context` paragraphs (HotpotQA style) need no index: the file's passages are the
-    corpus. A run is a folder; the same command goes on with one that was stopped."""
+    the format and holds back, how long it takes, and with --judge whether a language model calls it right. Records with
+    `context` paragraphs (HotpotQA style) need no index: the file's passages are the corpus. A run is a folder; the same
+    command goes on with one that was stopped, and judges one that has ended."""
 
     qa: Path = option("JSONL of questions with accepted answers", metavar="QA.jsonl")
     out: Path = option("the folder of the run", metavar="DIR")
     index: Path | None = option("the index folder", default=None, metavar="DIR")
+    search: str | None = option(
+        "search this instead: a JSONL file of passages, a URL that answers like Search-R1's retrieval server, or an index",
+        default=None,
+        metavar="SOURCE",
+    )
     policy: str = option("embedded, a model folder or a hub id", default="embedded")
+    engine: str = option(
+        "what runs the policy: transformers, vllm, http://HOST:PORT (a vLLM server) or openai:MODEL@https://HOST/v1",
+        default="transformers",
+        metavar="NAME",
+    )
     protocol: Literal["auto", "guided", "reasoning"] = option(
         "who writes the tags: guided (the environment), reasoning (the policy); auto: guided for the embedded policy",
         default="auto",
@@ -45,67 +67,121 @@ class EvalAnswers:
     documents: int = option("pages per search", default=3, metavar="N")
     temperature: float = option("0 is greedy", default=0.0)
     seed: int = option("of the sampling", default=0)
+    in_flight: int = option("so many questions side by side", default=16, metavar="N")
+    judge: str | None = option(
+        "let this model say which answers are right: a policy by name (verdicts go into judged.jsonl)",
+        default=None,
+        metavar="NAME",
+    )
+    judge_engine: str = option("what runs the judge, as in --engine", default="transformers", metavar="NAME")
     limit: int | None = option("only the first so many questions", default=None, metavar="N")
     json: bool = option("print one JSON document", default=False)
 
     def run(self) -> int:
-        from colsearcher.agent.engine import Sampling
-        from colsearcher.agent.policy import load_policy
-        from colsearcher.agent.protocol import GUIDED, REASONING
-        from colsearcher.agent.record import Budgets
-        from colsearcher.agent.source import PageRetriever
-        from colsearcher.agent.transformers_engine import TransformersEngine
-        from colsearcher.retrieval.embedder import load_embedder
-        from colsearcher.retrieval.searcher import Searcher
-        from colsearcher.training.answer_evaluation import AnswerRun, evaluate_answers, summarise_answers
+        from colsearcher.agent.source import Place
+        from colsearcher.training.answer_evaluation import summarise_answers
+        from colsearcher.training.answer_judge import read_verdicts, summarise_verdicts
         from colsearcher.training.questions import load_questions
-        from colsearcher.training.retrieval_evaluation import context_searcher
 
+        if self.in_flight < 1:
+            raise UserError(f"--in-flight is {self.in_flight}; ask for at least one.")
         questions = load_questions(self.qa, self.limit)
-        # With a limit the corpus stays that of the whole file, or fewer questions would be easier ones.
+        named = self.index is not None or self.search is not None
+        policy, records = self._answer(questions, Place.parse(self.index, self.search) if named else self._own_passages())
+        summary: dict[str, Any] = dict(summarise_answers(records))
+        if self.judge is not None:
+            self._judge(records)
+        verdicts = read_verdicts(self.out)
+        summary |= summarise_verdicts([verdicts[record.id] for record in records if record.id in verdicts])
+        if self.json:
+            show_json({**summary, "policy": policy, "run": str(self.out)})
+            return 0
+        for title, name in _SHOWN:
+            if summary[name] is not None:
+                spread = f"   {summary['f1_low']:.3f} to {summary['f1_high']:.3f} (95 %, bootstrap)" if name == "f1" else ""
+                show(f"{title:<22}{summary[name]:>8.3f}{spread}")
+        counted = f"{summary['questions']:.0f} questions, {summary['unanswerable']:.0f} without an answer"
+        show(f"{counted}; every answer is in {self.out}")
+        if summary["failed"]:
+            show(f"{summary['failed']} failed with the search or the engine; the same command asks them again")
+        return 0
+
+    def _own_passages(self) -> Place:
+        """The paragraphs that the questions bring along. With a limit the corpus stays that of the whole file, or fewer
+        questions would be easier ones."""
+        from colsearcher.agent.source import Place
+        from colsearcher.training.questions import load_questions
+
         everything = load_questions(self.qa)
         with_context = [question for question in everything if question.context]
         if with_context and len(with_context) < len(everything):
             raise UserError(f"{self.qa} mixes questions with and without context; split it into two files.")
-        if not with_context and self.index is None:
+        if not with_context:
             raise UserError(f"The questions of {self.qa} are about an index; name it with --index DIR.")
-        opened = context_searcher(everything, load_embedder()) if with_context else Searcher.open(self.index or Path())
-        with opened as searcher:
-            policy = load_policy(self.policy)
-            tell(f"{policy.describe()}; embedder {searcher.embedder.name} on {searcher.embedder.device}")
-            guided = self.protocol == "guided" or (self.protocol == "auto" and self.policy == "embedded")
-            run = AnswerRun(self.out, self._config(f"{policy.name}@{policy.revision}", guided))
+        return Place("passages", str(self.qa))
+
+    def _answer(self, questions: Sequence[Question], place: Place) -> tuple[str, list[AnswerRecord]]:
+        """The policy's name, and the records of these questions after asking those that are missing."""
+        from colsearcher.agent.calibration import load_calibration
+        from colsearcher.agent.engine import Sampling
+        from colsearcher.agent.opened_policy import open_policy
+        from colsearcher.agent.record import Budgets
+        from colsearcher.agent.roles import tell_roles
+        from colsearcher.agent.source import open_source
+        from colsearcher.training.answer_evaluation import AnswerRun, evaluate_answers
+
+        tell_roles(tell, policy=self.policy, engine=self.engine, place=place)
+        with open_source(place, tell) as source:
+            policy = open_policy(self.policy, self.engine, self.protocol)
+            tell(f"{policy.told}; {source.described}")
+            calibration = load_calibration(source.folder, policy.name, tell)
+            variant = policy.protocol.variant
+            run = AnswerRun(self.out, self._config(f"{policy.engine.name}@{policy.engine.revision}", variant, calibration))
             with ProgressLine("answering", len(questions), len(questions), things="questions") as line:
                 evaluate_answers(
                     questions,
                     run,
-                    TransformersEngine(policy),
-                    lambda question: PageRetriever(searcher),
-                    GUIDED if guided else REASONING,
-                    budgets=Budgets(searches=self.max_searches, documents=self.documents),
+                    policy.engine,
+                    source,
+                    policy.protocol,
+                    # No limit of time: how long one takes depends on how many are in flight.
+                    budgets=Budgets(searches=self.max_searches, documents=self.documents, seconds=math.inf),
                     sampling=Sampling(temperature=self.temperature, seed=self.seed),
-                    weight=searcher.index.word_weight,
+                    calibration=calibration,
+                    in_flight=self.in_flight,
                     on_progress=lambda done, all: line.update(done, done),
                 )
         wanted = {question.id for question in questions}
-        summary = summarise_answers([record for record in run.records if record.id in wanted])
-        if self.json:
-            show_json({**summary, "policy": policy.name, "run": str(self.out)})
-            return 0
-        for title, name in _SHOWN:
-            spread = f"   {summary['f1_low']:.3f} to {summary['f1_high']:.3f} (95 %, bootstrap)" if name == "f1" else ""
-            show(f"{title:<22}{summary[name]:>8.3f}{spread}")
-        counted = f"{summary['questions']:.0f} questions, {summary['unanswerable']:.0f} without an answer"
-        show(f"{counted}; every answer is in {self.out}")
-        return 0
+        return policy.engine.name, [record for record in run.records if record.id in wanted]
 
-    def _config(self, policy: str, guided: bool) -> dict[str, Any]:
+    def _judge(self, records: Sequence[AnswerRecord]) -> None:
+        from colsearcher.agent.opened_policy import open_policy
+        from colsearcher.training.answer_judge import judge_answers
+
+        judge = open_policy(self.judge or "", self.judge_engine)
+        tell(f"judge: {judge.told}")
+        with ProgressLine("judging", len(records), len(records), things="answers") as line:
+            judge_answers(
+                records,
+                self.out,
+                judge.engine,
+                in_flight=self.in_flight,
+                on_progress=lambda done, all: line.update(done, done),
+            )
+
+    def _config(self, policy: str, protocol: str, calibration: Calibration | None) -> dict[str, Any]:
         """What makes answers comparable: all that a run may not change when it goes on."""
         settings = asdict(self)
-        for name in ("out", "json", "limit"):
+        for name in ("out", "json", "limit", "in_flight", "judge", "judge_engine"):
             del settings[name]
-        settings |= {"policy": policy, "protocol": "guided" if guided else "reasoning"}
+        settings |= {"policy": policy, "protocol": protocol}
         settings["qa_sha256"] = hashlib.sha256(self.qa.read_bytes()).hexdigest()
+        if self.search is None:
+            del settings["search"]
+        if self.engine == "transformers":
+            del settings["engine"]
+        if calibration is not None:
+            settings["calibration"] = hashlib.sha256(repr(calibration).encode()).hexdigest()
         return {name: str(value) if isinstance(value, Path) else value for name, value in settings.items()}
 
 
@@ -120,8 +196,12 @@ class CompareAnswers:
 
     def run(self) -> int:
         from colsearcher.training.answer_evaluation import compare_runs, read_records
+        from colsearcher.training.answer_judge import read_verdicts
 
-        rows = compare_runs(read_records(self.a), read_records(self.b))
+        a, b = read_verdicts(self.a), read_verdicts(self.b)
+        same_judge = len({verdict.judge for verdict in (*a.values(), *b.values())}) == 1
+        said = [{name: verdict.judged for name, verdict in verdicts.items() if same_judge} for verdicts in (a, b)]
+        rows = compare_runs(read_records(self.a), read_records(self.b), (said[0], said[1]))
         if self.json:
             show_json({"a": str(self.a), "b": str(self.b), "metrics": rows})
             return 0

@@ -25,6 +25,11 @@ class Ask:
         metavar="SOURCE",
     )
     policy: str = option("embedded, a model folder or a hub id", default="embedded")
+    engine: str = option(
+        "what runs the policy: transformers, vllm, http://HOST:PORT (a vLLM server) or openai:MODEL@https://HOST/v1",
+        default="transformers",
+        metavar="NAME",
+    )
     protocol: Literal["auto", "guided", "reasoning"] = option(
         "who writes the tags: guided (the environment, for small untrained policies), reasoning (the policy); auto: "
         "guided for the embedded policy",
@@ -45,16 +50,18 @@ class Ask:
         from colsearcher.agent.source import Place, open_source
 
         place = Place.parse(self.index, self.search)
-        tell_roles(tell, policy=self.policy, place=place)
+        tell_roles(tell, policy=self.policy, engine=self.engine, place=place)
         from colsearcher.agent.ask import ask
+        from colsearcher.agent.calibration import load_calibration
         from colsearcher.agent.engine import Sampling
         from colsearcher.agent.opened_policy import open_policy
         from colsearcher.agent.record import Budgets
         from colsearcher.agent.transcript import Transcript, answer_lines
 
         with open_source(place, tell) as source:
-            policy = open_policy(self.policy, self.protocol)
+            policy = open_policy(self.policy, self.engine, self.protocol)
             tell(f"{policy.told}; {source.described}")
+            calibration = load_calibration(source.folder, policy.name, tell)
             transcript = Transcript()
             asked = ask(
                 self.question,
@@ -65,6 +72,7 @@ class Ask:
                 sampling=Sampling(temperature=self.temperature, seed=self.seed),
                 trace=self.trace,
                 on_event=transcript.event if sys.stderr.isatty() and not self.json else lambda kind, data: None,
+                calibration=calibration,
             )
         if self.json:
             show_json(asked.as_json())

@@ -2,6 +2,7 @@
 
 import json
 
+import command_line
 import pytest
 from command_line import answer, call, complaint
 
@@ -23,6 +24,11 @@ def questions(tmp_path_factory):
     return path
 
 
+@pytest.fixture(autouse=True)
+def own_data_folder(tmp_path, monkeypatch):
+    monkeypatch.setitem(command_line.ENVIRONMENT, "XDG_DATA_HOME", str(tmp_path / "data"))
+
+
 def test_a_run_is_written_goes_on_and_is_compared(questions, tmp_path):
     first = answer("eval", "answers", "--qa", questions, "--limit", "1", "--out", tmp_path / "run")
     assert first["questions"] == 1 and {"em", "f1", "cem", "anls", "search_rate", "format_rate"} <= first.keys()
@@ -33,3 +39,16 @@ def test_a_run_is_written_goes_on_and_is_compared(questions, tmp_path):
     assert "holds a run with another documents" in said
     told = call("compare", "answers", "--a", tmp_path / "run", "--b", tmp_path / "run")
     assert "+0.0000" in told.stdout and "cem" in told.stdout
+
+
+def test_another_source_is_one_flag_and_a_judge_can_come_later(questions, tmp_path):
+    other = tmp_path / "passages.jsonl"
+    other.write_text(json.dumps({"title": "Tulips", "text": "Tulips are planted in October."}) + "\n")
+    out = ("--qa", questions, "--out", tmp_path / "run", "--search", other, "--in-flight", "2")
+    first = answer("eval", "answers", *out)
+    assert first["gold_found"] == 0.5 and first["judged"] is None and first["seconds_p50"] > 0
+    judged = answer("eval", "answers", *out, "--judge", "embedded")
+    assert judged["judge"].startswith("SmolLM2-135M-Instruct@") and 0 <= judged["judged_unread"] <= 2
+    lines = [json.loads(line) for line in (tmp_path / "run/judged.jsonl").read_text().splitlines()]
+    assert {line["id"] for line in lines} == {"0", "1"} and all(line["judged"] in (True, False, None) for line in lines)
+    assert len((tmp_path / "run/answers.jsonl").read_text().splitlines()) == 2

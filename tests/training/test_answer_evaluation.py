@@ -3,10 +3,12 @@
 import doctest
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from fake_engine import ScriptedEngine
+from fake_retriever import BrokenShelf
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +16,7 @@ from colsearcher.agent.engine import Sampling
 from colsearcher.agent.protocol import REASONING
 from colsearcher.agent.record import Budgets
 from colsearcher.agent.retriever import Passage
+from colsearcher.agent.source import Place, Source
 from colsearcher.indexes.address import Address
 from colsearcher.indexes.errors import UserError
 from colsearcher.training import answer_metrics
@@ -56,6 +59,10 @@ def test_anls_is_the_edit_distance_of_a_slow_reference(a, b):
     assert answer_metrics._edit_distance(a, b) == table[-1, -1]
 
 
+def source(retriever=None, kind="index"):
+    return Source(Place(kind, "somewhere"), retriever or Passages(), {}, Path())
+
+
 class Passages:
     def search(self, queries, k):
         page = Passage(Address("ferry.pdf", 1), "The ferry to Lindholm leaves at nine in the morning.", 1.0)
@@ -72,7 +79,7 @@ def asked(folder, questions, answers, config=None):
     for one, answer in zip(questions, answers, strict=True):
         turns = ["ferry time<begin_of_query>ferry Lindholm<end_of_query>", f"so</think>\n<answer>{answer}</answer>"]
         settings = {"budgets": Budgets(), "sampling": Sampling()}
-        evaluate_answers([one], run, ScriptedEngine(turns), lambda q: Passages(), REASONING, **settings)
+        evaluate_answers([one], run, ScriptedEngine(turns), source(), REASONING, **settings)
     return run
 
 
@@ -114,3 +121,41 @@ def test_two_runs_are_compared_on_what_both_answered(tmp_path):
     assert (row["a"], row["b"], row["difference"]) == (0.3333, 1.0, 0.6667) and row["low"] <= 0.6667 <= row["high"]
     with pytest.raises(UserError, match="no answerable question in common"):
         compare_runs(run.records, [])
+
+
+def script(answer):
+    return ["ferry time<begin_of_query>ferry Lindholm<end_of_query>", f"so</think>\n<answer>{answer}</answer>"]
+
+
+def test_questions_side_by_side_give_the_records_of_one_after_the_other(tmp_path):
+    questions = [question(name) for name in "abcde"]
+    answers = ["nine", "a much longer answer than the others", "ten", "nine (1)", "nine"]
+    alone = asked(tmp_path / "alone", questions, answers)
+    run = AnswerRun(tmp_path / "beside", {})
+    engine = ScriptedEngine([script(answer) for answer in answers])
+    settings = {"budgets": Budgets(), "sampling": Sampling(), "in_flight": 3}
+    told = []
+    evaluate_answers(questions, run, engine, source(), REASONING, on_progress=lambda *done: told.append(done), **settings)
+    assert told == [(done, 5) for done in range(6)]
+    assert [record.id for record in run.records] != list("abcde")  # the long one ends later
+    same = {record.id: replace(record, seconds=0.0) for record in run.records}
+    assert same == {record.id: replace(record, seconds=0.0) for record in alone.records}
+
+
+def test_what_the_search_failed_on_is_asked_again(tmp_path):
+    run = AnswerRun(tmp_path, {})
+    settings = {"budgets": Budgets(), "sampling": Sampling()}
+    evaluate_answers([question("a")], run, ScriptedEngine(script("nine")), source(BrokenShelf()), REASONING, **settings)
+    assert run.records[0].failed and summarise_answers(run.records)["failed"] == 1
+    run = AnswerRun(tmp_path, {})
+    evaluate_answers([question("a")], run, ScriptedEngine(script("nine")), source(), REASONING, **settings)
+    assert [record.written for record in run.records] == [record.written for record in read_records(tmp_path)] == ["nine"]
+    summary = summarise_answers(run.records)
+    assert summary["failed"] == 0 and summary["logprob"] == -0.5 and summary["seconds_p50"] <= summary["seconds_p90"]
+
+
+def test_a_service_has_no_gold_pages(tmp_path):
+    run = AnswerRun(tmp_path, {})
+    settings = {"budgets": Budgets(), "sampling": Sampling()}
+    evaluate_answers([question("a")], run, ScriptedEngine(script("nine")), source(kind="service"), REASONING, **settings)
+    assert run.records[0].found is None and summarise_answers(run.records)["gold_found"] is None

@@ -1,0 +1,138 @@
+"""A language model says of each answer whether it is right: one prompt, one verdict, written beside the run's answers.
+
+A verdict that cannot be read is None, never a guess. Judging is apart from answering, so that it can be added to a run that has
+ended; it goes on where it was stopped, and each judge has verdicts of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from colsearcher.agent.engine import Engine, EngineProblem, Sampling, Session, Turn
+from colsearcher.indexes.errors import UserError
+from colsearcher.training.answer_evaluation import AnswerRecord
+
+PROMPT = """\
+Given a Question and its Golden Answer, verify whether the Predicted Answer is correct. The prediction is correct if it fully \
+aligns with the meaning and key information of the Golden Answer. Respond with True if the prediction is correct and False \
+otherwise.
+Question: {question}
+Golden Answer: {accepted}
+Predicted Answer: {written}"""
+"""The whole message to the judge, after R1-Searcher (Song et al., 2025). Several accepted answers are joined by « or »."""
+
+TOKENS = 16
+_FILE = "judged.jsonl"
+_VERDICT = re.compile(r"\b(true|false)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a judge said of one answer.
+
+    Attributes:
+        id: of the question.
+        judge: name and revision.
+        judged: right or not; None where what the judge wrote says neither, or both.
+        said: what it wrote; "" where the policy gave no answer, which is wrong without asking.
+    """
+
+    id: str
+    judge: str
+    judged: bool | None
+    said: str
+
+
+def read_verdict(said: str) -> bool | None:
+    """
+    >>> [read_verdict(said) for said in ("True.", "**false**", "True or False?", "untrue", "")]
+    [True, False, None, None, None]
+    """
+    found = {word.lower() for word in _VERDICT.findall(said)}
+    return found == {"true"} if len(found) == 1 else None
+
+
+def judge_answers(
+    records: Sequence[AnswerRecord],
+    folder: Path,
+    engine: Engine,
+    *,
+    in_flight: int = 1,
+    on_progress: Callable[[int, int], None] = lambda done, all: None,
+) -> None:
+    """Judge what this judge has not judged yet: the answers to questions that have one, as the policy wrote them.
+
+    Args:
+        folder: of the run; verdicts are appended to its `judged.jsonl` as they come.
+
+    Raises:
+        UserError: the judge fails; what it said before is kept.
+    """
+    name = f"{engine.name}@{engine.revision[:12]}"
+    asked = [record for record in records if record.answerable and not record.failed]
+    known = read_verdicts(folder, name)
+    missing = [record for record in asked if record.id not in known]
+    done = len(asked) - len(missing)
+    turns: dict[str, tuple[Session, Turn]] = {}
+
+    def keep(record_id: str, judged: bool | None, said: str) -> None:
+        nonlocal done
+        with (folder / _FILE).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(Verdict(record_id, name, judged, said)), ensure_ascii=False) + "\n")
+        done += 1
+        on_progress(done, len(asked))
+
+    waiting = iter(missing)
+    try:
+        while True:
+            while len(turns) < in_flight and (record := next(waiting, None)) is not None:
+                if record.written is None:
+                    keep(record.id, False, "")
+                    continue
+                session = engine.start(engine.encode_chat([{"role": "user", "content": prompt_for(record)}]))
+                turns[record.id] = session, Turn(session, Sampling(max_tokens=TOKENS))
+            if not turns:
+                return
+            engine.work([turn for _, turn in turns.values()])
+            for record_id in [record_id for record_id, (_, turn) in turns.items() if turn.ended]:
+                session, turn = turns.pop(record_id)
+                session.close()
+                said = engine.decode(turn.result.ids).strip()
+                keep(record_id, read_verdict(said), said)
+    except EngineProblem as problem:
+        raise UserError(f"The judge failed ({problem}); what it said is kept, the same command goes on.") from problem
+    finally:
+        for session, _ in turns.values():
+            session.close()
+
+
+def prompt_for(record: AnswerRecord) -> str:
+    """`PROMPT` about one answer."""
+    return PROMPT.format(question=record.question, accepted=" or ".join(record.accepted), written=record.written)
+
+
+def read_verdicts(folder: Path, judge: str | None = None) -> dict[str, Verdict]:
+    """Verdicts by question: of one judge, or of the last that judged; {} where none has."""
+    path = folder / _FILE
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
+    if lines and not lines[-1].endswith("\n"):
+        lines.pop()
+        path.write_text("".join(lines), encoding="utf-8")
+    verdicts = [Verdict(**json.loads(line)) for line in lines]
+    if verdicts and judge is None:
+        judge = verdicts[-1].judge
+    return {verdict.id: verdict for verdict in verdicts if verdict.judge == judge}
+
+
+def summarise_verdicts(verdicts: Sequence[Verdict]) -> dict[str, object]:
+    """The share judged right among the verdicts that could be read, and how many could not."""
+    read = [verdict.judged for verdict in verdicts if verdict.judged is not None]
+    return {
+        "judge": verdicts[0].judge if verdicts else None,
+        "judged": round(sum(read) / len(read), 4) if read else None,
+        "judged_unread": len(verdicts) - len(read),
+    }
