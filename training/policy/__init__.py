@@ -1,0 +1,1 @@
+"""Reinforcement learning of the policy: rewards, and what they are computed from."""
