@@ -93,21 +93,25 @@ class HttpClient:
 
 
 class EventStream:
-    """One request. `close` may be called from another thread; the iteration then ends as if the events had."""
+    """One request, sent when it is read or iterated over. Leaving the `with` frees the connection; `cut` may be called from
+    another thread, and the iteration then ends."""
 
     def __init__(self, client: HttpClient, method: str, path: str, body: Mapping[str, Any] | None) -> None:
         self._client = client
         self._request = method, path, body
         self._connection = client.connect()
         self._socket: socket.socket | None = None
+        self._answered: http.client.HTTPResponse | None = None
         self._lock = threading.Lock()
-        self.closed = False
+        self.was_cut = False
 
     def __enter__(self) -> EventStream:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.close()
+        self._connection.close()
+        if self._answered is not None:
+            self._answered.close()
 
     def read(self) -> str:
         """The whole answer.
@@ -139,28 +143,28 @@ class EventStream:
                     raise ServerProblem(f"{self._client.url} failed: {_said(event)}")
                 yield event
         except (OSError, ValueError, http.client.HTTPException) as problem:
-            if not self.closed:
+            if not self.was_cut:
                 raise self._client.failed(problem) from problem
         else:
-            if not self.closed:
+            if not self.was_cut:
                 raise ServerProblem(f"{self._client.url} broke off in the middle of an answer.")
 
-    def close(self) -> None:
+    def cut(self) -> None:
         with self._lock:
-            if not self.closed and self._socket is not None:
-                with contextlib.suppress(OSError):  # the server closed it first
+            if not self.was_cut and self._socket is not None:
+                with contextlib.suppress(OSError):  # closed already
                     self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that reads; the server sees it and stops
-            self.closed = True
+            self.was_cut = True
 
     def _answer(self) -> http.client.HTTPResponse:
         self._connection.connect()
         with self._lock:
             self._socket = self._connection.sock
-        if self.closed:
-            raise ConnectionAbortedError("closed before it was asked")
+        if self.was_cut:
+            raise ConnectionAbortedError("cut before it was asked")
         self._socket.settimeout(SILENCE_S)
         self._client.send(self._connection, *self._request)
-        answer = self._connection.getresponse()
+        answer = self._answered = self._connection.getresponse()
         if answer.status != http.client.OK:
             raise ServerProblem(self._refusal(answer), answer.status)
         return answer

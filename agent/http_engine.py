@@ -25,7 +25,7 @@ class HttpStream(Stream):
         return self
 
     def call_off(self) -> None:
-        self._events.close()
+        self._events.cut()
 
     def _read(self, arrivals: Iterator[Arrival]) -> None:
         with self._events:
@@ -39,7 +39,7 @@ class HttpStream(Stream):
             except ColSearcherError as problem:  # a connection that this process does not allow
                 self._put(Arrival(problem=EngineProblem(str(problem))))
             else:
-                if not self._events.closed:
+                if not self._events.was_cut:
                     self._put(Arrival(problem=EngineProblem("The server ended an answer without saying why.")))
 
     def _put(self, come: Arrival) -> None:

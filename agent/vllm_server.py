@@ -130,7 +130,7 @@ def _served(client: HttpClient, names: Sequence[str]) -> dict[str, Any]:
             return model
     listed = ", ".join(model["id"] for model in models)
     raise ModelProblem(
-        f"{client.url} serves {listed}, not {names[0]}. Give --policy the model that it serves, or serve that one."
+        f"{client.url} serves {listed}, not {names[-1]}. Give --policy the model that it serves, or serve that one."
     )
 
 
