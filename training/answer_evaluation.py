@@ -81,7 +81,7 @@ class AnswerRun:
         folder.mkdir(parents=True, exist_ok=True)
         known = folder / _CONFIG
         if known.exists():
-            before = json.loads(known.read_text(encoding="utf-8"))
+            before = read_config(folder)
             changed = [name for name in {**before, **config} if before.get(name) != config.get(name)]
             if changed:
                 raise UserError(f"{folder} holds a run with another {changed[0]}; name another folder with --out.")
@@ -92,6 +92,18 @@ class AnswerRun:
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")
         self.records = [*(known for known in self.records if known.id != record.id), record]
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The configuration of a run.
+
+    Raises:
+        UserError: the folder holds no run.
+    """
+    path = folder / _CONFIG
+    if not path.is_file():
+        raise UserError(f"{folder} holds no answers; name the folder that `eval answers --out` wrote.")
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def read_records(folder: Path) -> list[AnswerRecord]:
@@ -162,9 +174,9 @@ def _record(question: Question, rollout: Rollout, source: Source, calibration: C
         tuple(map(str, answer.citations)),
         tuple(search.query for search in rollout.searches),
         (len(seen & gold) / len(gold) if gold else 0.0) if comparable else None,
-        **asdict(score_answer(written, question.answers if gold else ())),
+        **asdict(score_answer(written, question.answers if question.answerable else ())),
         kept_format=not rollout.parsed.problems and not rollout.parsed.scaffolded,
-        answerable=bool(gold),
+        answerable=question.answerable,
         stop=str(rollout.stop),
         policy_tokens=sum(rollout.mask),
         seconds=round(rollout.timing_s["total"], 3),

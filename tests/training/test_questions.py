@@ -31,6 +31,40 @@ def test_records_with_their_own_paragraphs(tmp_path):
     assert question.context[0].text == "One. Two." and question.evidence == {Address("T", 1)}
 
 
+def test_the_files_of_docvqa_and_its_kin(tmp_path):
+    single = {"questionId": 49153, "question": "What?", "image": "documents/pybv0228_81.png", "docId": 1, "answers": ["a", "b"]}
+    several = {
+        "questionId": 7,
+        "question": "Q?",
+        "doc_id": "n",
+        "page_ids": ["n_p0", "n_p1"],
+        "answers": ["x"],
+        "answer_page_idx": 1,
+    }
+    graphic = {"questionId": 8, "question": "Q?", "image_local_name": "20471.jpeg", "answers": ["3"]}
+    path = tmp_path / "val_v1.0.json"
+    path.write_text(json.dumps({"dataset_name": "SP-DocVQA", "data": [single, several, graphic]}))
+    questions = load_questions(path)
+    assert [question.id for question in questions] == ["49153", "7", "8"]
+    assert questions[0].answers == ("a", "b") and all(question.answerable for question in questions)
+    gold = [str(place) for question in questions for place in question.evidence]
+    assert gold == ["documents/pybv0228_81.png#p=1", "n_p1.jpg#p=1", "20471.jpeg#p=1"]
+    path.write_text(json.dumps([{**several, "answer_page_idx": 2}]))
+    with pytest.raises(UserError, match="answer_page_idx is 2, and there are 2 page_ids"):
+        load_questions(path)
+    for text, sentence in (('{"data": 3}', "holds no list of questions"), ("{", "named .jsonl")):
+        path.write_text(text)
+        with pytest.raises(UserError, match=sentence):
+            load_questions(path)
+
+
+def test_questions_whose_pages_are_not_known_are_not_unanswerable(tmp_path):
+    bare = {"id": "r1", "question": "Who?", "answer": "Ada Finch"}
+    first, second = load_questions(write(tmp_path / "qa.jsonl", bare, {**PAGE, "evidence_pages": []}))
+    assert first.answerable and first.evidence == frozenset() and first.answers == ("Ada Finch",)
+    assert not second.answerable
+
+
 def test_boxes_on_the_pages_with_and_without_words(tmp_path):
     page, other = "a.pdf#p=3&box=0.1,0.2,0.5,0.4", "b.pdf#p=1&box=0,0,1,0.5"
     given = [{"address": page, "words": "RED ring"}, {"address": other}]
@@ -57,7 +91,7 @@ def test_a_limit_stops_early(tmp_path):
     [
         (["{"], r"qa\.jsonl:1 is not JSON"),
         (["[1]"], "is not a JSON object"),
-        ([PAGE, {"id": 2}], r"qa\.jsonl:2 has something missing or of the wrong type \('doc'\)"),
+        ([PAGE, {"id": 2}], r"qa\.jsonl:2 has something missing or of the wrong type \('answer'\)"),
         ([{**PAGE, "evidence_pages": "12"}], "evidence_pages is not a list of int"),
         ([{**PAGE, "evidence_pages": ["x"]}], "evidence_pages is not a list of int"),
         ([{**PAGE, "evidence_pages": [0]}], "count from 1"),

@@ -9,7 +9,7 @@ from colsearcher.agent.conversation import ALREADY_ASKED, NO_SEARCH_LEFT
 from colsearcher.agent.engine import StopReason
 from colsearcher.agent.parser import Parsed
 from colsearcher.agent.record import Rollout
-from colsearcher.training.questions import Question
+from colsearcher.training.question import Question
 
 Place = tuple[str, int]
 

@@ -17,7 +17,7 @@ from colsearcher.indexes.errors import UserError
 from colsearcher.training.policy import rewards
 from colsearcher.training.policy.outcome import outcome_of
 from colsearcher.training.policy.rewards import PRESETS, RewardSum, Term, load_reward
-from colsearcher.training.questions import Question
+from colsearcher.training.question import Question
 
 GOLD = Question("q", "Which valve replaces part K-40?", ("V-118", "valve V-118"), frozenset({Address("pump.pdf", 12)}))
 SEARCH = "I search. <begin_of_query>valve K-40<end_of_query>"
