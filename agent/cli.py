@@ -57,6 +57,7 @@ COMMANDS: dict[str, Command] = {
     "bench codecs": Command("colsearcher.training.commands:BenchCodecs", "what each codec keeps of the exact ranking"),
     "bench pooling": Command("colsearcher.training.storage_commands:BenchPooling", "what storing fewer vectors costs"),
     "bench embed": Command("colsearcher.training.embed_bench:BenchEmbed", "time how pages become vectors"),
+    "bench rollouts": Command("colsearcher.training.rollout_bench:BenchRollouts", "time engines: rollouts per second"),
     "bench search": Command("colsearcher.training.commands:BenchSearch", "time searches beside other engines"),
     "train retriever": Command(
         "colsearcher.training.retriever.commands:TrainRetriever", "fine-tune a visual embedder on questions and pages"

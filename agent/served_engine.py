@@ -27,6 +27,17 @@ _ASK_EVERY_S = 0.1
 
 
 @dataclass(frozen=True)
+class PrefixCache:
+    """Tokens of prompts that were looked up in a prefix cache, and those that were found there."""
+
+    queries: int
+    hits: int
+
+    def __sub__(self, other: PrefixCache) -> PrefixCache:
+        return PrefixCache(self.queries - other.queries, self.hits - other.hits)
+
+
+@dataclass(frozen=True)
 class Arrival:
     """What came in of a turn: tokens with their logprobs, and why it ended, if it did."""
 
@@ -108,6 +119,10 @@ class ServedEngine(ABC):
         for turn in turns:
             if turn.ended:
                 self._own(turn).call_off()
+
+    def prefix_cache(self) -> PrefixCache | None:
+        """What there is of prompts in the cache, since the start; None where nothing is told of it."""
+        return None
 
     @abstractmethod
     def _send(self, turn: Turn, seed: int) -> Stream:

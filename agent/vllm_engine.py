@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from colsearcher.agent.engine import EngineProblem, Message, Turn
 from colsearcher.agent.policy_tokenizer import PolicyTokenizer
-from colsearcher.agent.served_engine import Arrival, ServedEngine, Stream
-from colsearcher.agent.vllm_sampling import LogprobsMode, PrefixCache, arrival, check_mode, sampling_parameters
+from colsearcher.agent.served_engine import Arrival, PrefixCache, ServedEngine, Stream
+from colsearcher.agent.vllm_sampling import LogprobsMode, arrival, check_mode, sampling_parameters
 from colsearcher.indexes.errors import MissingExtra, ModelProblem
 
 if TYPE_CHECKING:

@@ -8,24 +8,12 @@ each mode is right for some turns only, and a turn that it is wrong for is refus
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from colsearcher.agent.engine import EngineProblem, Sampling, StopReason, Turn
 from colsearcher.agent.served_engine import Arrival
 
 LogprobsMode = Literal["raw_logprobs", "processed_logprobs"]
-
-
-@dataclass(frozen=True)
-class PrefixCache:
-    """Tokens of prompts that a vLLM looked up in its prefix cache since it started, and those that it found there."""
-
-    queries: int
-    hits: int
-
-    def __sub__(self, other: PrefixCache) -> PrefixCache:
-        return PrefixCache(self.queries - other.queries, self.hits - other.hits)
 
 
 def sampling_parameters(turn: Turn, seed: int) -> dict[str, Any]:

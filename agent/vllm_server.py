@@ -19,8 +19,8 @@ from colsearcher.agent.engine import EngineProblem, Message, Turn
 from colsearcher.agent.http_client import EventStream, HttpClient, ServerProblem
 from colsearcher.agent.http_engine import HttpEngine, HttpStream
 from colsearcher.agent.policy_tokenizer import PolicyTokenizer
-from colsearcher.agent.served_engine import Arrival, Stream
-from colsearcher.agent.vllm_sampling import LogprobsMode, PrefixCache, arrival, check_mode, sampling_parameters
+from colsearcher.agent.served_engine import Arrival, PrefixCache, Stream
+from colsearcher.agent.vllm_sampling import LogprobsMode, arrival, check_mode, sampling_parameters
 from colsearcher.indexes.errors import ModelProblem
 
 _PROBE = "The colour of the sky is"
