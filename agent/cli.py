@@ -42,6 +42,7 @@ COMMANDS: dict[str, Command] = {
     "search": Command("colsearcher.agent.commands.search:Search", "rank the pages for a question"),
     "look": Command("colsearcher.agent.commands.look:Look", "draw a page, a box on it, or why a question found it"),
     "ask": Command("colsearcher.agent.commands.ask:Ask", "let the agent search and answer, with cited pages"),
+    "chat": Command("colsearcher.agent.commands.chat:Chat", "ask one question after the other; -c goes on with the last"),
     "replay": Command("colsearcher.agent.commands.replay:Replay", "tell a trace again: in the terminal, or as one HTML file"),
     "eval retrieval": Command(
         "colsearcher.training.commands:EvalRetrieval", "score the ranking, and three baselines, on questions"
@@ -53,6 +54,9 @@ COMMANDS: dict[str, Command] = {
         "colsearcher.training.compare_command:CompareIndexes", "the same with two indexes that exist already"
     ),
     "eval answers": Command("colsearcher.training.answer_commands:EvalAnswers", "score what a policy answers; resumable"),
+    "calibrate": Command(
+        "colsearcher.training.calibrate_command:Calibrate", "fit when to hold an answer back, and what that gains"
+    ),
     "compare answers": Command("colsearcher.training.answer_commands:CompareAnswers", "two answer runs, with an interval"),
     "bench codecs": Command("colsearcher.training.commands:BenchCodecs", "what each codec keeps of the exact ranking"),
     "bench pooling": Command("colsearcher.training.storage_commands:BenchPooling", "what storing fewer vectors costs"),

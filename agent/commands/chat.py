@@ -1,0 +1,143 @@
+"""`colsearcher chat`."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Literal
+
+from colsearcher.agent.flags import option
+from colsearcher.agent.terminal import show, tell
+from colsearcher.indexes.errors import UserError
+
+
+@dataclass(frozen=True)
+class Chat:
+    """Ask one question after the other, each with what was said before. Questions are lines, typed or piped in. Ctrl-C stops an
+    answer, Ctrl-D ends. The conversation is kept in the chats folder of what is searched; -c goes on with the last."""
+
+    index: Path | None = option("the index folder", default=None, metavar="DIR")
+    search: str | None = option(
+        "search this instead: a JSONL file of passages, a URL that answers like Search-R1's retrieval server, or an index",
+        default=None,
+        metavar="SOURCE",
+    )
+    continue_: bool = option("go on with the last conversation", default=False, short="-c")
+    policy: str = option("embedded, a model folder or a hub id", default="embedded")
+    engine: str = option(
+        "what runs the policy: transformers, vllm, http://HOST:PORT (a vLLM server) or openai:MODEL@https://HOST/v1",
+        default="transformers",
+        metavar="NAME",
+    )
+    protocol: Literal["auto", "guided", "reasoning"] = option(
+        "who writes the tags: guided (the environment), reasoning (the policy); auto: guided for the embedded policy",
+        default="auto",
+    )
+    turns: int = option("tell the policy so many of the last questions and answers", default=6, metavar="N")
+    max_searches: int = option("at most so many searches for a question", default=3, metavar="N")
+    documents: int = option("pages per search", default=3, metavar="N")
+    temperature: float = option("0 is greedy", default=0.0)
+    seed: int = option("of the sampling", default=0)
+    seconds: float = option("give an answer up after so long", default=120.0)
+    json: bool = option("print one JSON document a line for each question", default=False)
+
+    def run(self) -> int:
+        from colsearcher.agent.chat import Chat as Conversation
+        from colsearcher.agent.chat import ChatTurn
+        from colsearcher.agent.roles import tell_roles
+        from colsearcher.agent.source import Place, open_source
+
+        if self.turns < 0:
+            raise UserError(f"--turns is {self.turns}; 0 tells the policy nothing of before.")
+        place = Place.parse(self.index, self.search)
+        tell_roles(tell, policy=self.policy, engine=self.engine, place=place)
+        from colsearcher.agent.ask import ask
+        from colsearcher.agent.calibration import load_calibration
+        from colsearcher.agent.engine import Sampling
+        from colsearcher.agent.opened_policy import open_policy
+        from colsearcher.agent.record import Budgets
+        from colsearcher.agent.transcript import Transcript, answer_lines
+
+        with open_source(place, tell) as source:
+            chat = Conversation.last(source.folder) if self.continue_ else Conversation.begin(source.folder)
+            policy = open_policy(self.policy, self.engine, self.protocol)
+            tell(f"{policy.told}; {source.described}")
+            calibration = load_calibration(source.folder, policy.name, tell)
+            tell(f"conversation {chat.path}, {len(chat.turns)} questions so far; Ctrl-C stops an answer, Ctrl-D ends")
+            for question in questions(prompt="" if self.json else "> "):
+                transcript = Transcript()
+                try:
+                    with stoppable() as stopped:
+                        asked = ask(
+                            question,
+                            source,
+                            policy.engine,
+                            chat.protocol(policy.protocol, self.turns),
+                            budgets=Budgets(searches=self.max_searches, documents=self.documents, seconds=self.seconds),
+                            sampling=Sampling(temperature=self.temperature, seed=self.seed),
+                            on_event=transcript.event if sys.stderr.isatty() and not self.json else lambda kind, data: None,
+                            cancelled=stopped,
+                            calibration=calibration,
+                        )
+                except KeyboardInterrupt:
+                    tell("stopped")
+                    continue
+                chat.add(ChatTurn.of(asked))
+                if self.json:
+                    show(json.dumps({**asked.as_json(), "chat": str(chat.path)}, ensure_ascii=False))
+                    continue
+                for line in answer_lines(asked):
+                    show(line)
+        return 0
+
+
+def questions(prompt: str) -> Iterator[str]:
+    """Lines with something in them until the end of the input. At a terminal Ctrl-C drops the line that is being typed.
+
+    Raises:
+        UserError: the input is not UTF-8 text.
+    """
+    typed = sys.stdin.isatty()
+    if typed:
+        import readline  # noqa: F401  # lets `input` edit a line and call up those before
+    while True:
+        try:
+            line = input(prompt) if typed else sys.stdin.readline()
+            line.encode()  # bytes that are no text come as halves of characters in some locales
+        except EOFError:
+            return
+        except KeyboardInterrupt:
+            if not typed:
+                raise
+            show()
+            continue
+        except UnicodeError:
+            raise UserError("The input is not UTF-8 text; write questions as UTF-8, one per line.") from None
+        if not typed and not line:
+            return
+        if line.strip():
+            yield line.strip()
+
+
+@contextmanager
+def stoppable() -> Iterator[Callable[[], bool]]:
+    """Inside, Ctrl-C makes what is yielded say True, and only the second one interrupts."""
+    asked = False
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, before)
