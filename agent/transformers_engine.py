@@ -59,6 +59,7 @@ class TransformersEngine:
         self._cache = SlotCache(int(self.model.config.get_text_config().num_hidden_layers))
         self._slots: list[_Slot] = []
         self.cutter = policy.cutter
+        self._never = () if self.cutter is None else self.cutter.never_written
         self.pad_token = None if self.cutter is None else self.cutter.pad
 
     def encode(self, text: str) -> list[int]:
@@ -150,7 +151,7 @@ class TransformersEngine:
                     turns[session].failure = self._failed(session, problem)
             else:
                 asked = [turns[session] for session in batch]
-                for turn, picked in zip(asked, _picked(logits_R_V, asked), strict=True):
+                for turn, picked in zip(asked, _picked(logits_R_V, asked, self._never), strict=True):
                     self._own(turn).take(turn, *picked)
 
     @torch.inference_mode()
@@ -174,10 +175,7 @@ class TransformersEngine:
         )
         for slot, session in zip(slots, sessions, strict=True):
             self._slots[slot].tokens += session.marks[-session.uncomputed :]
-        logits_R_V = output.logits[:, -1].float()
-        if self.cutter is not None:
-            logits_R_V[:, list(self.cutter.never_written)] = -torch.inf
-        return logits_R_V
+        return output.logits[:, -1].float()
 
     def _mask(self, seen_R_1_N_K: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
         """What the model's attention takes as a mask, for each kind of its layers if there are two."""
@@ -319,16 +317,21 @@ def _batches(sessions: Sequence[TransformersSession]) -> list[list[TransformersS
     return batches
 
 
-def _picked(logits_R_V: torch.Tensor, turns: Sequence[Turn]) -> list[tuple[int, float, float]]:
-    """For each turn its next token, that token's logprob under the full softmax, and the softmax's entropy."""
+def _picked(logits_R_V: torch.Tensor, turns: Sequence[Turn], never: Sequence[int] = ()) -> list[tuple[int, float, float]]:
+    """For each turn its next token, that token's logprob under the full softmax, and the softmax's entropy.
+
+    Args:
+        never: tokens that are not picked, however likely.
+    """
     temperatures = [turn.sampling.temperature for turn in turns]
     scale_R_1 = torch.tensor([[t or 1.0] for t in temperatures], device=logits_R_V.device)
     logprobs_R_V = torch.log_softmax(logits_R_V / scale_R_1, dim=-1)
-    tokens_R = logprobs_R_V.argmax(-1)
+    allowed_R_V = logprobs_R_V.index_fill(1, torch.tensor(never, device=logits_R_V.device, dtype=torch.long), -torch.inf)
+    tokens_R = allowed_R_V.argmax(-1)
     for row, turn in enumerate(turns):
         if turn.sampling.temperature > 0:
             # A uniform number of the session's own, looked up among the cumulated probabilities: the same on every device.
-            probs_V = _nucleus(logprobs_R_V[row].double().exp(), turn.sampling.top_p).cumsum(-1)
+            probs_V = _nucleus(allowed_R_V[row].double().exp(), turn.sampling.top_p).cumsum(-1)
             drawn = _uniform(turn) * probs_V[-1]
             tokens_R[row] = torch.searchsorted(probs_V, drawn, right=True).clamp(max=len(probs_V) - 1)
     chosen_R = logprobs_R_V.gather(1, tokens_R[:, None])[:, 0]

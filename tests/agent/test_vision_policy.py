@@ -44,7 +44,6 @@ def reference_logprobs(engine: TransformersEngine, ids, pictures) -> torch.Tenso
         given["image_grid_thw"] = torch.tensor([(1, *picture.patches) for picture in pictures])
     with torch.inference_mode():
         logits_T_V = engine.model(tokens, mm_token_type_ids=kinds, use_cache=False, **given).logits[0].float()
-    logits_T_V = logits_T_V.index_fill(1, torch.tensor(cutter.never_written), -torch.inf)
     return torch.log_softmax(logits_T_V, -1)[:-1].gather(1, tokens[0, 1:, None])[:, 0]
 
 
