@@ -78,8 +78,9 @@ class HttpSearch:
 
     def _post(self, question: Mapping[str, object]) -> Any:
         parts = urlsplit(self.url)
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        connection = kind(parts.hostname or "", parts.port, timeout=self.seconds)
+        secure = parts.scheme == "https"
+        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        connection = kind(parts.hostname or "", parts.port or (443 if secure else 80), timeout=self.seconds)
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         try:
             connection.request("POST", path, json.dumps(question).encode(), {"Content-Type": "application/json"})

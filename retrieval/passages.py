@@ -80,7 +80,7 @@ def read_passages(path: Path) -> PassageFile:
                 f"{path}:{number} is no passage ({error}); a line is {_SHAPES}, or a question with context."
             ) from None
     for title, texts in paragraphs.items():
-        pages.setdefault(title, {})[titled(title, " ".join(texts))] = None
+        pages.setdefault(title, {})[titled(one_line(title), " ".join(texts))] = None
     if not pages:
         raise UserError(f"{path} holds no passages; give a JSONL file with one passage per line.")
     return PassageFile({name: tuple(texts) for name, texts in pages.items()}, hashlib.sha256(data).hexdigest())
@@ -178,11 +178,11 @@ def _passage(record: Mapping[str, Any]) -> tuple[str, str, str]:
     else:
         title = _text(record.get("title", ""), "title")
         text = _text(record["text"], "text") if "text" in record else _joined(record["sentences"])
-    title = one_line(title)
-    name = title or one_line(str(record.get("id", "")))
-    if not name:
+    # The name keeps the spaces of the title, which gold titles are compared with.
+    name = (title if title.strip() else str(record.get("id", ""))).encode("utf-8", "replace").decode()
+    if not name.strip():
         raise KeyError("title")
-    return name, title, one_line(text)
+    return name, one_line(title), one_line(text)
 
 
 def _paragraphs(record: Mapping[str, Any]) -> Iterable[tuple[str, str, str]]:

@@ -89,9 +89,7 @@ class EvalAnswers:
         named = self.index is not None or self.search is not None
         policy, records = self._answer(questions, Place.parse(self.index, self.search) if named else self._own_passages())
         summary: dict[str, Any] = dict(summarise_answers(records))
-        if self.judge is not None:
-            self._judge(records)
-        verdicts = read_verdicts(self.out)
+        verdicts = read_verdicts(self.out, self._judge(records) if self.judge is not None else None)
         summary |= summarise_verdicts([verdicts[record.id] for record in records if record.id in verdicts])
         if self.json:
             show_json({**summary, "policy": policy, "run": str(self.out)})
@@ -154,7 +152,8 @@ class EvalAnswers:
         wanted = {question.id for question in questions}
         return policy.engine.name, [record for record in run.records if record.id in wanted]
 
-    def _judge(self, records: Sequence[AnswerRecord]) -> None:
+    def _judge(self, records: Sequence[AnswerRecord]) -> str:
+        """Let the judge say what it has not said yet. Returns its name."""
         from colsearcher.agent.opened_policy import open_policy
         from colsearcher.training.answer_judge import judge_answers
 
@@ -168,6 +167,7 @@ class EvalAnswers:
                 in_flight=self.in_flight,
                 on_progress=lambda done, all: line.update(done, done),
             )
+        return judge.name
 
     def _config(self, policy: str, protocol: str, calibration: Calibration | None) -> dict[str, Any]:
         """What makes answers comparable: all that a run may not change when it goes on."""

@@ -50,10 +50,10 @@ def test_the_paragraphs_of_questions_are_passages_one_for_a_title(tmp_path):
                 "question": "?",
                 "context": [{"title": "Tulip", "sentences": ["A.", " B."]}, {"title": "Rose", "sentences": ["C."]}],
             },
-            {"question": "?", "context": [["Tulip", ["A.", " B."]], ["Tulip", ["D."]]]},
+            {"question": "?", "context": [["Tulip", ["A.", " B."]], ["Tulip", ["D."]], ["No\u00a0 1", ["E."]]]},
         )
     )
-    assert read.documents == {"Tulip": ("Tulip. A. B. D.",), "Rose": ("Rose. C.",)}
+    assert read.documents == {"Tulip": ("Tulip. A. B. D.",), "Rose": ("Rose. C.",), "No\u00a0 1": ("No 1. E.",)}
 
 
 @pytest.mark.parametrize(
