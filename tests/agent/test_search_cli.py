@@ -4,7 +4,7 @@ import json
 
 import command_line
 import pytest
-from command_line import answer, call, complaint
+from command_line import answer, call, complaint, write_corpus
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +61,13 @@ def test_the_environment_variable_is_the_flag(passages, monkeypatch):
     monkeypatch.setitem(command_line.ENVIRONMENT, "COLSEARCHER_LOCAL", "1")
     assert "was refused" in complaint("ask", "x", "--search", "https://search.example.org/r")
     assert "a connection to any other machine is an error" in call("search", "--help").stdout
+
+
+def test_indexing_and_searching_name_their_models_and_work_on_this_machine_only(tmp_path):
+    (tmp_path / "corpus").mkdir()
+    added = call("index", "add", write_corpus(tmp_path / "corpus"), "--index", tmp_path / "index", "--local", "--json")
+    assert json.loads(added.stdout)["pages_added"] == 4
+    assert {"embedder", "OCR"} <= {line.split()[0] for line in added.stderr.splitlines()[:4]}
+    found = call("search", "When are roses pruned?", "--index", tmp_path / "index", "--local", "--json")
+    assert json.loads(found.stdout)["hits"][0]["address"] == "garden.pdf#p=2"
+    assert f"retriever index {tmp_path / 'index'}" in " ".join(found.stderr.split())
