@@ -125,6 +125,16 @@ class TransformersEngine:
         slot = self._slots[number]
         slot.tokens, slot.taken, session.slot = session.marks[:shared], True, number
 
+    def forget(self) -> None:
+        """Drop all that is computed: the weights have changed. No conversation may be open.
+
+        Raises:
+            ValueError: one is.
+        """
+        if any(slot.taken for slot in self._slots):
+            raise ValueError("a conversation is open; close it before its model changes")
+        self._slots.clear()
+
     def free(self, slot: int) -> None:
         """Let another session have a slot; what it holds is kept for prompts that begin alike until then."""
         self._slots[slot].taken = False

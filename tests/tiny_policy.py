@@ -26,7 +26,7 @@ def tiny_policy(context: int = 256) -> Policy:
     return tiny_policy_of("llama", context)
 
 
-def tiny_policy_of(kind: str, context: int = 2048) -> Policy:
+def tiny_policy_of(kind: str, context: int = 2048, seed: int = 0) -> Policy:
     """A `llama`, `qwen3`, `mistral` (all layers look back 16 tokens) or `gemma3` (every other one does)."""
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -39,7 +39,7 @@ def tiny_policy_of(kind: str, context: int = 2048) -> Policy:
     )
     backend.train_from_iterator(["the query of the valve </answer>.\n <end_of_query>\n"] * 50, trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|im_end|>", chat_template=TEMPLATE)
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     sizes = {
         "vocab_size": len(tokenizer),
         "hidden_size": 32,

@@ -1,0 +1,278 @@
+"""TRL's GRPO over the agent's own rollouts: the tokens that are trained are the tokens that were sampled, to the id.
+
+A thin subclass: TRL keeps its optimizer, its loss and its bookkeeping; rollouts come from `agent.rollout`, rewards from
+`rewards`. What the environment wrote (documents, notices, tags of a guided protocol) is context and never loss, by the mask
+that was kept while writing. Left out: stages, runs and their files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from datasets import Dataset
+from trl import GRPOConfig, GRPOTrainer
+
+from colsearcher.agent.engine import Engine, Sampling
+from colsearcher.agent.protocol import Protocol as SpokenProtocol
+from colsearcher.agent.record import Budgets, Rollout, Task
+from colsearcher.agent.retriever import Retriever
+from colsearcher.agent.rollout import run_rollouts
+from colsearcher.agent.viewer import Viewer
+from colsearcher.indexes.errors import ModelProblem
+from colsearcher.training.policy.algorithms import Algorithm
+from colsearcher.training.policy.outcome import Outcome, outcome_of
+from colsearcher.training.policy.rewards import RewardSum
+from colsearcher.training.question import Question
+
+Scored = tuple[Rollout, Outcome, dict[str, float | None]]
+
+# Rounds in which groups that are all alike are drawn again.
+_REDRAWN = 3
+
+
+class RetrainedEngine(Engine, Protocol):
+    """An engine whose weights change between rollouts."""
+
+    def forget(self) -> None:
+        """Drop what is kept of ended conversations: it was computed with other weights."""
+        ...
+
+
+@dataclass(frozen=True)
+class World:
+    """What a policy is trained in.
+
+    Attributes:
+        questions: to learn from, by id.
+        retriever_of: what answers the searches about a question.
+        in_flight: conversations at once.
+        redraw_from: ids that a group without a difference is replaced from; all by default.
+    """
+
+    questions: dict[str, Question]
+    retriever_of: Callable[[Question], Retriever]
+    protocol: SpokenProtocol
+    rewards: RewardSum
+    budgets: Budgets = field(default_factory=Budgets)
+    viewer: Viewer | None = None
+    in_flight: int = 64
+
+
+class PolicyTrainer(GRPOTrainer):
+    """GRPO on rollouts of a world.
+
+    Args:
+        engine: samples with the very model that is trained.
+        on_rollouts: told of every batch: step, its rollouts with outcomes and reward parts.
+        mask_documents: False trains on what the environment wrote, too; for showing what that does.
+        seed: of the sampling; with the step and the place in the batch it fixes every rollout.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        engine: RetrainedEngine,
+        world: World,
+        algorithm: Algorithm,
+        args: GRPOConfig,
+        *,
+        on_rollouts: Callable[[int, Sequence[Scored]], None] = lambda step, scored: None,
+        mask_documents: bool = True,
+        mismatch_limit: float = 0.5,
+        **more: Any,
+    ) -> None:
+        self._engine, self._world, self._algorithm = engine, world, algorithm
+        self._on_rollouts, self._mask_documents, self._mismatch_limit = on_rollouts, mask_documents, mismatch_limit
+        self._pictures: dict[str, Any] = {}
+        terms = world.rewards.terms
+        args.reward_weights = [term.weight for term in terms]
+        super().__init__(
+            model=model,
+            reward_funcs=[_column(term.name) for term in terms],
+            args=args,
+            train_dataset=Dataset.from_dict({"prompt": list(world.questions)}),
+            processing_class=tokenizer,
+            **more,
+        )
+        self._closing = int(self._tokenizer.eos_token_id)
+        # A model that sees works out positions from the tokens that stand for pictures.
+        self._picture_token = getattr(model.config, "image_token_id", None)
+
+    @property
+    def _policy(self) -> torch.nn.Module:
+        assert self.model is not None
+        return self.model
+
+    # Rollouts.
+
+    def _generate(self, prompts: list[str]) -> tuple[Any, ...]:
+        """In place of TRL's: a prompt is the id of a question. Returns what TRL's returns."""
+        policy = self._policy
+        training = policy.training
+        group = self.num_generations if training else self.num_generations_eval
+        policy.eval()
+        self._engine.forget()  # keys and values are of the weights before the last step
+        try:
+            scored = self._rollouts(prompts, int(group or 1))
+        finally:
+            policy.train(training)
+        self._on_rollouts(int(self.state.global_step), scored)
+        ids, masks, logprobs = [], [], []
+        for rollout, _, _ in scored:
+            if not len(rollout.ids) == len(rollout.mask) == len(rollout.logprobs):
+                raise ModelProblem("A rollout's ids, mask and logprobs have different lengths; its engine is at fault.")
+            # The end that TRL looks for; nobody sampled it, so it is context.
+            ids.append([*rollout.ids, self._closing])
+            masks.append([*(rollout.mask if self._mask_documents else [1] * len(rollout.ids)), 0])
+            logprobs.append([*rollout.logprobs, 0.0])
+        self._count(scored)
+        self._sampled = logprobs
+        self._pictures = _pictures([rollout for rollout, _, _ in scored])
+        extra = {"parts": [parts for _, _, parts in scored]}
+        texts = [rollout.text for rollout, _, _ in scored]
+        prompt_ids = [list(rollout.prompt_ids) for rollout, _, _ in scored]
+        return prompt_ids, ids, masks, texts, logprobs, extra, None, []
+
+    def _rollouts(self, ids: Sequence[str], group: int) -> list[Scored]:
+        """A rollout for each id; those of one question stand together."""
+        questions = [self._world.questions[name] for name in ids]
+        scored = self._play(questions, 0)
+        if not (self._algorithm.dynamic and group > 1):
+            return scored
+        names = list(self._world.questions)
+        for turn in range(1, _REDRAWN + 1):
+            alike = [start for start in range(0, len(scored), group) if _alike(scored[start : start + group], self._world)]
+            if not alike:
+                break
+            step = int(self.state.global_step)
+            drawn = [names[(step * 7919 + turn * 104_729 + start) % len(names)] for start in alike]
+            again = self._play([self._world.questions[name] for name in drawn for _ in range(group)], turn)
+            for place, start in enumerate(alike):
+                scored[start : start + group] = again[place * group : (place + 1) * group]
+        return scored
+
+    def _play(self, questions: Sequence[Question], turn: int) -> list[Scored]:
+        world = self._world
+        step = int(self.state.global_step)
+        base = (int(self.args.seed) * 1_000_003 + step) * 8 + turn
+        found: dict[int, Rollout] = {}
+        by_source: dict[int, list[int]] = {}
+        retrievers: dict[int, Retriever] = {}
+        for number, question in enumerate(questions):
+            retriever = world.retriever_of(question)
+            retrievers[id(retriever)] = retriever
+            by_source.setdefault(id(retriever), []).append(number)
+        for source, numbers in by_source.items():
+            tasks = [
+                Task(
+                    questions[number].text,
+                    Sampling(
+                        temperature=float(self.temperature),
+                        seed=base * 65_536 + number,
+                        max_tokens=world.budgets.turn_tokens,
+                    ),
+                )
+                for number in numbers
+            ]
+            done = run_rollouts(
+                tasks,
+                self._engine,
+                retrievers[source],
+                world.protocol,
+                world.budgets,
+                viewer=world.viewer,
+                in_flight=world.in_flight,
+            )
+            for place, rollout in done:
+                found[numbers[place]] = rollout
+        outcomes = [outcome_of(found[number], question) for number, question in enumerate(questions)]
+        return [(found[number], outcome, world.rewards.parts(outcome)) for number, outcome in enumerate(outcomes)]
+
+    def _count(self, scored: Sequence[Scored]) -> None:
+        """Metrics of the agent beside TRL's."""
+        mode = "train" if self._policy.training else "eval"
+        played = [outcome for _, outcome, _ in scored if not outcome.failed]
+        if not played:
+            return
+        means = {
+            "search_rate": [float(outcome.searches > 0) for outcome in played],
+            "searches": [float(outcome.searches) for outcome in played],
+            "format_rate": [float(not outcome.parsed.problems) for outcome in played],
+            "answer_rate": [float(outcome.answer is not None) for outcome in played],
+        }
+        for name, values in means.items():
+            self._metrics[mode][f"agent/{name}"].append(sum(values) / len(values))
+        self._metrics[mode]["agent/failed"].append(1 - len(played) / len(scored))
+
+    # The loss.
+
+    def _generate_and_score_completions(self, inputs: Any) -> Any:
+        batch = super()._generate_and_score_completions(inputs)
+        batch |= self._pictures
+        mask = batch["completion_mask"] * batch["tool_mask"]
+        sampled = torch.zeros_like(mask, dtype=torch.float32)
+        for row, logprobs in enumerate(self._sampled):
+            sampled[row, : len(logprobs)] = torch.tensor(logprobs)
+        with torch.no_grad():
+            trained, _, _ = self._get_per_token_logps_and_entropies(
+                self.model,
+                torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1),
+                torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1),
+                batch["completion_ids"].size(1),
+                batch_size=self.args.per_device_train_batch_size,
+            )
+        difference = (trained - sampled) * mask
+        mean = float(difference.abs().sum() / mask.sum().clamp(min=1))
+        mode = "train" if self._policy.training else "eval"
+        self._metrics[mode]["agent/logprob_difference"].append(mean)
+        if mean > self._mismatch_limit:
+            raise ModelProblem(
+                f"Rollouts and training disagree on what was sampled (mean |Δlogp| {mean:.3f} a token); "
+                "check that the engine serves the weights that are trained, at the same temperature."
+            )
+        advantages = batch["advantages"]
+        if self._algorithm.leave_one_out:
+            group = int(self.num_generations or 1)
+            advantages = advantages * group / (group - 1)
+        # Token-level truncated importance weights (Yao et al., 2025) put right what sampler and trainer round differently.
+        batch["advantages"] = advantages[:, None] * difference.exp().clamp(max=2.0)
+        self._pictures = {}
+        return batch
+
+    def _get_per_token_logps_and_entropies(self, model: Any, input_ids: Any, *words: Any, **more: Any) -> Any:
+        if self._pictures and more.get("pixel_values") is None:
+            more |= self._pictures
+        if self._picture_token is not None:
+            more["mm_token_type_ids"] = (input_ids == self._picture_token).int()
+        return super()._get_per_token_logps_and_entropies(model, input_ids, *words, **more)
+
+
+def _column(name: str) -> Callable[..., list[float | None]]:
+    """A reward function of TRL's that hands on what is known already."""
+
+    def given(parts: Sequence[dict[str, float | None]], **_: Any) -> list[float | None]:
+        return [own[name] for own in parts]
+
+    given.__name__ = name
+    return given
+
+
+def _alike(scored: Sequence[Scored], world: World) -> bool:
+    """Whether all rollouts of a group earn the same, so that nothing can be learned from them."""
+    return len({world.rewards.total(parts) for _, _, parts in scored}) == 1
+
+
+def _pictures(rollouts: Sequence[Rollout]) -> dict[str, Any]:
+    """What the model is given besides tokens, as TRL's batches have it."""
+    if not any(rollout.pictures for rollout in rollouts):
+        return {}
+    shown = [one.picture for rollout in rollouts for one in rollout.pictures]
+    return {
+        "pixel_values": torch.cat([picture.pixel_values for picture in shown]),
+        "image_grid_thw": torch.tensor([(1, *picture.patches) for picture in shown]),
+        "num_images": [len(rollout.pictures) for rollout in rollouts],
+    }
