@@ -73,7 +73,7 @@ class PagePooling:
         n = len(vectors_N_D)
         wanted = min(-(-n // self.size), MOST_OWNERS)
         if self.method == "cluster":
-            return pool(vectors_N_D, wanted)
+            return pool(vectors_N_D, wanted, seeds="far")
         low, high = boxes_N_4[:, :2].min(0), boxes_N_4[:, 2:].max(0)
         boxes = (boxes_N_4 - np.tile(low, 2)) / np.tile(np.maximum(high - low, 1e-6), 2)  # margins need no tiles
         if (boxes[:, :2] <= 0).all():

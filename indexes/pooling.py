@@ -2,7 +2,9 @@
 
 A pooled vector is the mean, brought to length 1, of the page's vectors in one group. Two ways of grouping:
 
-* `cluster`: vectors that point alike, by k-means on the sphere (Dhillon & Modha 2001) from rows spread evenly over the page;
+* `cluster`: vectors that point alike, by k-means on the sphere (Dhillon & Modha 2001), either from rows spread evenly over the
+  page, or from rows each of which is as unlike the others as any (farthest-first traversal; Gonzalez 1985). Most of a page is
+  alike, such as its white, so evenly spread rows leave few groups to what is rare on it, and those reach beyond its edges;
 * `spatial`: vectors that stand near one another, by tiles of the page where boxes are given, else by runs of adjoining rows.
 
 The best of n vectors matches a query better than their mean does. If they scatter evenly around it in D directions, then by
@@ -23,6 +25,7 @@ import numba
 import numpy as np
 
 Method = Literal["cluster", "spatial"]
+Seeds = Literal["spread", "far"]
 
 # Real vectors scatter in fewer directions than they have, and not all normally.
 _REACH = 0.7
@@ -62,7 +65,14 @@ def groups_for(rows: int) -> int:
     return min(40, max(16, rows // 13))
 
 
-def pool(vectors_N_D: np.ndarray, groups: int, *, boxes: np.ndarray | None = None, method: Method = "cluster") -> Pooled:
+def pool(
+    vectors_N_D: np.ndarray,
+    groups: int,
+    *,
+    boxes: np.ndarray | None = None,
+    method: Method = "cluster",
+    seeds: Seeds = "spread",
+) -> Pooled:
     """Sum up one page in at most `groups` pooled vectors, each of at least one row; the same for the same page every time.
 
     A page with no more vectors than groups keeps its own.
@@ -73,6 +83,7 @@ def pool(vectors_N_D: np.ndarray, groups: int, *, boxes: np.ndarray | None = Non
         boxes: (n, 4) x0, y0, x1, y1 in fractions of the page, for `spatial`; rows whose box is the whole page (special
             tokens) are a group of their own.
         method: "cluster" or "spatial".
+        seeds: the rows that clusters start from, spread over the page or far from each other.
 
     Raises:
         ValueError: `groups` is not in its range.
@@ -88,7 +99,7 @@ def pool(vectors_N_D: np.ndarray, groups: int, *, boxes: np.ndarray | None = Non
     if n <= groups:
         return Pooled(vectors, np.zeros(n, dtype=np.float32), np.arange(n, dtype=np.uint16))
     if method == "cluster":
-        owner = _clusters(vectors, groups)
+        owner = _clusters(vectors, groups, seeds)
     elif boxes is None:
         owner = np.arange(n) * groups // n
     else:
@@ -148,10 +159,11 @@ def _means(vectors_N_D: np.ndarray, owner_N: np.ndarray, groups: int) -> _Means:
     return _Means(sums, np.bincount(owner_N, minlength=groups), np.sqrt(np.einsum("gd,gd->g", sums, sums)))
 
 
-def _clusters(vectors_N_D: np.ndarray, groups: int) -> np.ndarray:
+def _clusters(vectors_N_D: np.ndarray, groups: int, seeds: Seeds) -> np.ndarray:
     """(n,) the group of each row by k-means; a group may be empty."""
     n = len(vectors_N_D)
-    centroids = vectors_N_D[(2 * np.arange(groups) + 1) * n // (2 * groups)]
+    spread = (2 * np.arange(groups) + 1) * n // (2 * groups)
+    centroids = vectors_N_D[spread if seeds == "spread" else _far_apart(vectors_N_D, groups)]
     sample = np.ascontiguousarray(vectors_N_D[:: max(1, n // (_SAMPLE_PER_GROUP * groups))])
     for _ in range(_STEPS - 1):
         owner, best = _nearest(_products(sample, centroids))
@@ -159,6 +171,17 @@ def _clusters(vectors_N_D: np.ndarray, groups: int) -> np.ndarray:
         owner[np.argsort(best, kind="stable")[: len(empty)]] = empty  # they start again from what no group stands for
         centroids = _means(sample, owner, groups).directions(sample, owner)
     return _nearest(_products(vectors_N_D, centroids))[0]
+
+
+def _far_apart(vectors_N_D: np.ndarray, groups: int) -> np.ndarray:
+    """(g,) rows: the least like the mean, and then always the row that is least like the most similar one chosen so far."""
+    rows = np.empty(groups, dtype=np.int64)
+    rows[0] = np.argmin(vectors_N_D @ vectors_N_D.mean(0))
+    nearest_N = vectors_N_D @ vectors_N_D[rows[0]]
+    for i in range(1, groups):
+        rows[i] = np.argmin(nearest_N)
+        np.maximum(nearest_N, vectors_N_D @ vectors_N_D[rows[i]], out=nearest_N)
+    return rows
 
 
 def _tiles(boxes_N_4: np.ndarray, groups: int) -> np.ndarray:

@@ -16,6 +16,7 @@ from colsearcher.indexes.page_index import PageIndex
 from colsearcher.indexes.page_pooling import PagePooling
 from colsearcher.indexes.places import decode_places, encode_places
 from colsearcher.indexes.records import PageEmbedding, Places
+from colsearcher.retrieval.visual.patches import grid_boxes
 
 
 def test_doctests():
@@ -196,3 +197,16 @@ def test_a_sample_of_vectors_is_of_stored_rows_and_bounded(index):
         assert sampled.shape == (count, 16)
         assert (np.abs(sampled[:, None] - stored).max(2).min(1) < 1e-6).all()
         np.testing.assert_array_equal(sampled, index.sample_vectors(count))
+
+
+def test_what_is_rare_on_a_page_keeps_vectors_of_its_own_beside_much_that_is_alike():
+    rng = np.random.default_rng(0)
+    kinds = np.zeros(144, dtype=np.int64)
+    for kind, start in enumerate((30, 33, 36, 70, 73, 76, 110, 113), 1):  # things of two patches side by side
+        kinds[start : start + 2] = kind
+    vectors = unit(rng, 9, 64)[kinds] + 0.01 * unit(rng, 144, 64)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    page = PageEmbedding(vectors, grid_boxes(12, 12), np.zeros(144, bool))
+    pooled = PagePooling("cluster", 12).apply(page)
+    assert len(pooled.vectors) <= 12
+    assert all(len(set(kinds[pooled.places.owner == row])) == 1 for row in range(len(pooled.vectors)))
