@@ -101,14 +101,40 @@ class VisualEmbedder:
         # One text at a time, so that a query's vectors do not depend on what it is asked together with.
         return [self._query(text) for text in texts]
 
+    def places(self, inputs: Any, row: int) -> patches.Patches:
+        """Where the tokens of a page stand, those of padding left out; of a model with many vectors per page.
+
+        Args:
+            inputs: what the processor made of a batch of pictures.
+            row: the page's place in the batch.
+        """
+        ids_N = inputs["input_ids"][row][inputs["attention_mask"][row].bool()].numpy()
+        image_N = ids_N == self._image_token
+        layout = self._checkpoint.family.layout
+        if layout == "grid":
+            time, down, across = inputs["image_grid_thw"][row].tolist()
+            return patches.grid_patches(image_N, (time, down, across), self._processor.image_processor.merge_size)
+        if layout == "tiles":
+            return patches.tile_patches(image_N, lambda span: self._processor.tokenizer.decode(ids_N[span].tolist()))
+        return patches.square_patches(image_N)
+
+    def words(self, inputs: Any, row: int, text: str) -> list[str | None]:
+        """The word that each token of a question stands for, those of padding left out; see `query_words`.
+
+        Args:
+            inputs: what the processor made of a batch of questions.
+            row: the question's place in the batch.
+        """
+        ids = inputs["input_ids"][row][inputs["attention_mask"][row].bool()].tolist()
+        return query_words(text, ids, self._processor.tokenizer)
+
     def _query(self, text: str) -> QueryEmbedding:
         inputs = self._processor.process_queries([text])
         vectors = self._run(inputs)[0]
         if self.single:
             return QueryEmbedding(vectors[None], np.ones(1, np.float32), ("",), np.ones(1, dtype=bool), text, by_rarity=False)
         real = inputs["attention_mask"][0].bool()
-        ids = inputs["input_ids"][0][real].tolist()
-        words = query_words(text, ids, self._processor.tokenizer)
+        words = self.words(inputs, 0, text)
         special = np.array([word is None for word in words])
         # All tokens count the same (`ranking.vector_weights` brings those of the words to a sum of 1 first).
         weights = np.where(special, 1 / max(1, int((~special).sum())), 1).astype(np.float32)
@@ -191,19 +217,8 @@ class VisualEmbedder:
                 yield PageEmbedding(_unit(vectors[None]), place.boxes, place.special)
                 continue
             real = inputs["attention_mask"][row].bool().numpy()
-            ids = inputs["input_ids"][row].numpy()[real]
-            place = self._places(ids, inputs, row)
+            place = self.places(inputs, row)
             yield PageEmbedding(_unit(vectors[real]), place.boxes, place.special)
-
-    def _places(self, ids_N: np.ndarray, inputs: Any, row: int) -> patches.Patches:
-        image_N = ids_N == self._image_token
-        layout = self._checkpoint.family.layout
-        if layout == "grid":
-            time, down, across = inputs["image_grid_thw"][row].tolist()
-            return patches.grid_patches(image_N, (time, down, across), self._processor.image_processor.merge_size)
-        if layout == "tiles":
-            return patches.tile_patches(image_N, lambda span: self._processor.tokenizer.decode(ids_N[span].tolist()))
-        return patches.square_patches(image_N)
 
     def _empty_cache(self) -> None:
         import torch

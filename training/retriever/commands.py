@@ -30,6 +30,9 @@ class TrainRetriever:
     loss: Literal["colbert", "colbert-pairwise", "colbert-sigmoid", "bi", "bi-pairwise", "bi-sigmoid", "bi-paired"] | None = (
         option("colbert… for many vectors per page, bi… for one; without it colbert or bi", default=None)
     )
+    box_weight: float = option(
+        "what the loss of the questions' boxes counts beside it, 0 for nothing", default=0.0, metavar="W"
+    )
     temperature: float = option("what scores are divided by in the loss", default=0.02, metavar="T")
     epochs: int = option("passes over the questions", default=1, metavar="N")
     steps: int | None = option("optimizer steps, instead of --epochs", default=None, metavar="N")
@@ -58,6 +61,7 @@ class TrainRetriever:
             held_out=Data(self.eval_qa, (self.eval_pages or self.pages) if self.eval_qa else (), self.eval_dataset),
             lora_rank=None if self.full else self.lora_rank,
             loss=self.loss,
+            box_weight=self.box_weight,
             temperature=self.temperature,
             epochs=self.epochs,
             steps=self.steps,

@@ -13,6 +13,7 @@ from colsearcher.retrieval.visual.embedder import VisualEmbedder
 from colsearcher.retrieval.visual.families import base_of
 from colsearcher.retrieval.visual.loading import Checkpoint, CheckpointName, load_checkpoint
 from colsearcher.training.retriever.adapters import add_lora, plain
+from colsearcher.training.retriever.box_loss import BoxLoss
 from colsearcher.training.retriever.dataset_pairs import dataset_pairs
 from colsearcher.training.retriever.evaluation import evaluate, table
 from colsearcher.training.retriever.losses import make_loss
@@ -65,6 +66,7 @@ class FineTuning:
         held_out: what to measure on before and after.
         lora_rank: None for training all weights.
         loss: a `losses.LossName`, None for cross-entropy over the batch.
+        box_weight: what the loss of the questions' boxes (`box_loss`) counts beside it, 0 for not at all.
         epochs: passes over the pairs, unless `steps` says how many steps.
         lr: None for 5e-5 with LoRA and 1e-5 without.
         hard_negatives: for each pair, from `index`; `skip_top` of the best-ranked are left out.
@@ -77,6 +79,7 @@ class FineTuning:
     held_out: Data = Data()
     lora_rank: int | None = 32
     loss: str | None = None
+    box_weight: float = 0.0
     temperature: float = 0.02
     epochs: int = 1
     steps: int | None = None
@@ -113,6 +116,7 @@ def fine_tune(asked: FineTuning, *, resume: bool = False, tell: Callable[[str], 
     embedder = VisualEmbedder(checkpoint)
     pairs = asked.train.load(max_pixels=embedder.picture_pixels)
     loss = make_loss(asked.loss, single=embedder.single, negatives=asked.hard_negatives > 0, temperature=asked.temperature)
+    box_loss = _box_loss(asked, embedder, pairs.pairs)
     held_out = asked.held_out.load(max_pixels=embedder.picture_pixels) if asked.held_out.named else None
     steps = asked.steps or steps_of(pairs.pairs, asked.batch, asked.accumulate, seed=asked.seed, epochs=asked.epochs)
     recipe = Recipe(
@@ -130,8 +134,8 @@ def fine_tune(asked: FineTuning, *, resume: bool = False, tell: Callable[[str], 
     _warn_of_overlap(pairs, held_out, tell)
     before = _evaluation(run, "base", embedder, held_out, tell)
     if not run.model.is_dir():
-        _train(asked, checkpoint, _mined(asked, run, pairs, tell), pairs, loss, recipe, run, tell)
-    del checkpoint, embedder
+        _train(asked, checkpoint, _mined(asked, run, pairs, tell), pairs, loss, box_loss, recipe, run, tell)
+    del checkpoint, embedder, box_loss
     after = None
     if held_out:
         trained = VisualEmbedder(load_checkpoint(str(run.model), device=device, dtype=dtype))
@@ -177,6 +181,7 @@ def _train(
     learnt_from: Sequence[Pair],
     pairs: PairSet,
     loss: Any,
+    box_loss: BoxLoss | None,
     recipe: Recipe,
     run: RunFolder,
     tell: Callable[[str], None],
@@ -190,7 +195,8 @@ def _train(
         model = add_lora(model, asked.lora_rank, base=source, seed=asked.seed)
     learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
     tell(f"{learning:,} of {sum(p.numel() for p in model.parameters()):,} weights learn")
-    Trainer(model, checkpoint.processor, loss.to(checkpoint.device), learnt_from, pairs.draw, recipe, run).train(tell)
+    loss = loss.to(checkpoint.device)
+    Trainer(model, checkpoint.processor, loss, learnt_from, pairs.draw, recipe, run, box_loss=box_loss).train(tell)
     if asked.gradient_checkpointing:
         model.gradient_checkpointing_disable()
     unfinished = run.path / "model.new"
@@ -209,6 +215,15 @@ def _save(model: Any, folder: Path) -> None:
     else:
         # The names that the base was stored under may be those of an adapter or of an old version of its library.
         model.save_pretrained(folder, save_original_format=False)
+
+
+def _box_loss(asked: FineTuning, embedder: VisualEmbedder, pairs: Sequence[Pair]) -> BoxLoss | None:
+    if asked.box_weight == 0:
+        return None
+    loss = BoxLoss(embedder, weight=asked.box_weight, temperature=asked.temperature)
+    if not any(pair.boxes for pair in pairs):
+        raise UserError('No question has a box to learn from; add "boxes" to the questions of --qa, or leave --box-weight out.')
+    return loss
 
 
 def _mined(asked: FineTuning, run: RunFolder, pairs: PairSet, tell: Callable[[str], None]) -> Sequence[Pair]:

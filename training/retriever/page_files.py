@@ -13,7 +13,7 @@ from colsearcher.retrieval.corpus import Source, find_sources
 from colsearcher.retrieval.page import PageImage
 from colsearcher.retrieval.render import PICTURE_DPI, draw, open_file
 from colsearcher.training.questions import load_questions
-from colsearcher.training.retriever.pairs import PairSet, pairs_of
+from colsearcher.training.retriever.pairs import PairSet, pairs_of, with_boxes
 
 
 class PageFiles:
@@ -71,7 +71,8 @@ def question_pairs(qa: Path, paths: Sequence[Path], *, max_pixels: int, limit: i
             f"{len(missing)} gold pages of {qa} are not in {', '.join(map(str, paths))} (first: {missing[0]}); "
             "name the folder that the questions' document ids are relative to."
         )
-    return PairSet(pairs_of(places), pages, files.draw)
+    boxes = [(q.text, box) for q in asked for box in q.boxes]
+    return PairSet(with_boxes(pairs_of(places), boxes), pages, files.draw)
 
 
 def _count(source: Source) -> int:

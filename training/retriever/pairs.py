@@ -11,6 +11,7 @@ from typing import TypeAlias
 from PIL import Image
 
 from colsearcher.indexes.errors import UserError
+from colsearcher.training.questions import GoldBox
 
 Draw: TypeAlias = Callable[[str], Image.Image]
 """Draws the page of a key."""
@@ -25,12 +26,14 @@ class Pair:
         page: the key of the page.
         gold: the keys of all pages that answer the question, `page` among them.
         negatives: keys of pages that look like an answer and are none.
+        boxes: where on `page` it is seen, as far as that is known.
     """
 
     question: str
     page: str
     gold: frozenset[str]
     negatives: tuple[str, ...] = ()
+    boxes: tuple[GoldBox, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,14 @@ def endless(pairs: Sequence[Pair], size: int, *, seed: int) -> Iterator[list[int
     while True:
         yield from batches(pairs, size, seed=seed, epoch=epoch)
         epoch += 1
+
+
+def with_boxes(pairs: Sequence[Pair], boxes: Iterable[tuple[str, GoldBox]]) -> tuple[Pair, ...]:
+    """The pairs, each with the boxes that are given for its question (by text) on its page."""
+    found: dict[tuple[str, str], dict[GoldBox, None]] = {}
+    for question, box in boxes:
+        found.setdefault((question, str(box.page)), {})[box] = None
+    return tuple(replace(pair, boxes=tuple(found.get((pair.question, pair.page), ()))) for pair in pairs)
 
 
 def with_negatives(pairs: Sequence[Pair], negatives: Sequence[Sequence[str]]) -> tuple[Pair, ...]:

@@ -10,7 +10,7 @@ from colsearcher.training.retriever.practice_model import write_checkpoint
 from colsearcher.training.retriever.practice_pages import pictures, vocabulary, write_pages, write_questions
 
 # What trains the small model in minutes; a large model that has learned to see wants the defaults instead.
-RECIPE = "--full --lr 1e-3 --temperature 0.05 --batch 32"
+RECIPE = "--full --lr 1e-3 --box-weight 0.5 --temperature 0.05 --batch 32"
 
 
 def write_practice(folder: Path, *, train: int, held_out: int, seed: int) -> list[str]:
@@ -33,6 +33,6 @@ def write_practice(folder: Path, *, train: int, held_out: int, seed: int) -> lis
     write_checkpoint(folder / "checkpoint", [vocabulary()], seed=seed)
     return [
         f"colsearcher train retriever --base {folder}/checkpoint --qa {folder}/train.jsonl --pages {folder}/train \\",
-        f"  --eval-qa {folder}/held-out.jsonl --eval-pages {folder}/held-out {RECIPE} --steps 800 \\",
+        f"  --eval-qa {folder}/held-out.jsonl --eval-pages {folder}/held-out {RECIPE} --steps 400 \\",
         f"  --out {folder}/run",
     ]

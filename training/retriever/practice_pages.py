@@ -10,14 +10,14 @@ import json
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reportlab.lib.colors import HexColor
 from reportlab.pdfgen.canvas import Canvas
 
-from colsearcher.indexes.address import Address
-from colsearcher.training.questions import Question
+from colsearcher.indexes.address import Address, Box
+from colsearcher.training.questions import GoldBox, Question
 
 COLOURS = {
     "red": "#d62728",
@@ -34,6 +34,8 @@ PAGES_PER_FILE = 50
 _SHAPES_ON_PAGE = 3
 _WIDTH, _HEIGHT = 420.0, 420.0
 _ROWS, _COLUMNS = 3, 2
+# From where to where capitals and digits of the font reach, round ones too, over the baseline and of its size.
+_LOWEST, _HIGHEST = -0.019, 0.737
 _SWAY = 6.0  # points that things stand off the middle of their cell, at most
 
 
@@ -87,11 +89,12 @@ def write_pages(folder: Path, name: str, drawn: Sequence[Picture], rng: random.R
         document = f"{name}-{start // PAGES_PER_FILE + 1:02}.pdf"
         canvas = Canvas(str(folder / document), pagesize=(_WIDTH, _HEIGHT), invariant=1)
         for number, picture in enumerate(drawn[start : start + PAGES_PER_FILE], 1):
-            _draw(canvas, picture, rng)
+            drawn_at = _draw(canvas, picture, rng)
             canvas.showPage()
             place = Address(document, number)
-            answers = (picture.word,)
-            questions.append(Question(f"{name}-{len(questions) + 1}", question_text(picture, rng), answers, frozenset({place})))
+            boxes = tuple(GoldBox(replace(place, box=_fractions(box)), words) for words, box in drawn_at.items())
+            text, answers = question_text(picture, rng), (picture.word,)
+            questions.append(Question(f"{name}-{len(questions) + 1}", text, answers, frozenset({place}), boxes=boxes))
         canvas.save()
     return questions
 
@@ -107,49 +110,68 @@ def write_questions(path: Path, questions: Sequence[Question]) -> None:
                 "question": question.text,
                 "answers": list(question.answers),
                 "evidence_pages": [place.page],
+                "boxes": [{"address": str(gold.address), "words": gold.words} for gold in question.boxes],
             }
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
-def _draw(canvas: Canvas, picture: Picture, rng: random.Random) -> None:
-    """The word takes a row of its own; the shapes and the number are strewn over the cells of the other rows."""
+def _draw(canvas: Canvas, picture: Picture, rng: random.Random) -> dict[str, Box]:
+    """The word takes a row of its own; the shapes and the number are strewn over the cells of the other rows.
+
+    Returns the box around each thing under the words that name it: left, bottom, right and top in points.
+    """
     row_height, cell_width = _HEIGHT / _ROWS, _WIDTH / _COLUMNS
     word_row = rng.randrange(_ROWS)
     cells = [(row, column) for row in range(_ROWS) if row != word_row for column in range(_COLUMNS)]
     places = rng.sample(cells, len(picture.shapes) + 1)
     canvas.setFillColor(HexColor("#000000"))
-    canvas.setFont("Helvetica-Bold", 84)
-    canvas.drawCentredString(
-        _WIDTH / 2 + rng.uniform(-_SWAY, _SWAY), (word_row + 0.5) * row_height - 30 + rng.uniform(-_SWAY, _SWAY), picture.word
-    )
+    x, y = _WIDTH / 2 + rng.uniform(-_SWAY, _SWAY), (word_row + 0.5) * row_height - 30 + rng.uniform(-_SWAY, _SWAY)
+    drawn_at = {picture.word: _draw_text(canvas, picture.word, x, y, 84)}
     row, column = places[0]
-    canvas.setFont("Helvetica-Bold", 120)
-    canvas.drawCentredString(
-        (column + 0.5) * cell_width + rng.uniform(-_SWAY, _SWAY),
-        (row + 0.5) * row_height - 43 + rng.uniform(-_SWAY, _SWAY),
-        str(picture.number),
-    )
+    x, y = (column + 0.5) * cell_width + rng.uniform(-_SWAY, _SWAY), (row + 0.5) * row_height - 43 + rng.uniform(-_SWAY, _SWAY)
+    drawn_at[str(picture.number)] = _draw_text(canvas, str(picture.number), x, y, 120)
     for (colour, shape), (row, column) in zip(picture.shapes, places[1:], strict=True):
         radius = rng.uniform(54, 60)
         x = (column + 0.5) * cell_width + rng.uniform(-_SWAY, _SWAY)
         y = (row + 0.5) * row_height + rng.uniform(-_SWAY, _SWAY)
-        _draw_shape(canvas, shape, x, y, radius, HexColor(COLOURS[colour]))
+        drawn_at[f"{colour} {shape}"] = _draw_shape(canvas, shape, x, y, radius, HexColor(COLOURS[colour]))
+    return drawn_at
 
 
-def _draw_shape(canvas: Canvas, shape: str, x: float, y: float, radius: float, colour: HexColor) -> None:
+def _draw_text(canvas: Canvas, text: str, x: float, y: float, size: float) -> Box:
+    """Capitals or digits around x on a baseline."""
+    canvas.setFont("Helvetica-Bold", size)
+    canvas.drawCentredString(x, y, text)
+    half = canvas.stringWidth(text, "Helvetica-Bold", size) / 2
+    return x - half, y + _LOWEST * size, x + half, y + _HIGHEST * size
+
+
+def _draw_shape(canvas: Canvas, shape: str, x: float, y: float, radius: float, colour: HexColor) -> Box:
     canvas.setFillColor(colour)
     canvas.setStrokeColor(colour)
+    reach = radius
     if shape == "circle":
         canvas.circle(x, y, radius, stroke=0, fill=1)
     elif shape == "ring":
         canvas.setLineWidth(radius * 0.35)
         canvas.circle(x, y, radius * 0.8, stroke=1, fill=0)
+        reach = radius * (0.8 + 0.35 / 2)
     elif shape == "cross":
         arm = radius * 0.33
         canvas.rect(x - radius, y - arm, 2 * radius, 2 * arm, stroke=0, fill=1)
         canvas.rect(x - arm, y - radius, 2 * arm, 2 * radius, stroke=0, fill=1)
     else:
-        _polygon(canvas, _corners(shape, x, y, radius))
+        corners = _corners(shape, x, y, radius)
+        _polygon(canvas, corners)
+        across, up = zip(*corners, strict=True)
+        return min(across), min(up), max(across), max(up)
+    return x - reach, y - reach, x + reach, y + reach
+
+
+def _fractions(box: Box) -> Box:
+    """What is on the page of a box in points from the bottom left, as fractions of the page from the top left."""
+    left, bottom, right, top = box
+    return max(0, left / _WIDTH), max(0, 1 - top / _HEIGHT), min(1, right / _WIDTH), min(1, 1 - bottom / _HEIGHT)
 
 
 def _corners(shape: str, x: float, y: float, radius: float) -> list[tuple[float, float]]:

@@ -8,14 +8,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from colsearcher.indexes.errors import ModelProblem
+from colsearcher.training.retriever.box_loss import BoxLoss, BoxTargets
 from colsearcher.training.retriever.pairs import Draw, Pair, endless
 from colsearcher.training.retriever.run_folder import RunFolder
 
 if TYPE_CHECKING:
     import torch
+
+_Prepared: TypeAlias = tuple[dict[str, Any], BoxTargets | None]
 
 # As in CLIP: contrastive gradients change fast.
 _BETAS = (0.9, 0.98)
@@ -75,16 +78,20 @@ class Trainer:
         draw: Draw,
         recipe: Recipe,
         run: RunFolder,
+        *,
+        box_loss: BoxLoss | None = None,
     ) -> None:
         """
         Args:
             model: a colpali-engine model, bare or with PEFT adapters, on its device.
             loss: called with the vectors of questions, pages and, where the pairs bring them, hard negatives.
+            box_loss: added, by its weight, for the boxes of the pairs.
         """
         import torch
 
         self._model, self._processor, self._loss = model, processor, loss
         self._pairs, self._draw, self._recipe, self._run = pairs, draw, recipe, run
+        self._box_loss = box_loss
         self._device = next(model.parameters()).device
         self._learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self._optimizer = torch.optim.AdamW(
@@ -112,36 +119,44 @@ class Trainer:
         for step in range(done + 1, recipe.steps + 1):
             for group in self._optimizer.param_groups:
                 group["lr"] = recipe.lr_at(step)
-            loss, norm = self._step(prepared)
+            loss, norm, box_loss = self._step(prepared)
             if not math.isfinite(loss):
                 raise ModelProblem(f"The loss of step {step} is {loss}; take a lower --lr, or --dtype fp32.")
             row = {"step": step, "loss": loss, "lr": recipe.lr_at(step), "grad_norm": norm}
-            self._run.log(row)
+            self._run.log(row if self._box_loss is None else row | {"box_loss": box_loss})
             if step % _LOUD == 0 or step in (1, recipe.steps):
                 pace = (time.monotonic() - started) / (step - done)
                 left = "" if step == recipe.steps else f", about {pace * (recipe.steps - step) / 60:.1f} min left"
-                tell(f"step {step}/{recipe.steps}  loss {loss:.4f}  {pace:.2f} s/step{left}")
+                boxes = "" if box_loss is None else f"  box loss {box_loss:.4f}"
+                tell(f"step {step}/{recipe.steps}  loss {loss:.4f}{boxes}  {pace:.2f} s/step{left}")
             if step % recipe.save_every == 0 or step == recipe.steps:
                 self._save(step)
         self._model.eval()
 
-    def _step(self, prepared: Iterator[dict[str, Any]]) -> tuple[float, float]:
+    def _step(self, prepared: Iterator[_Prepared]) -> tuple[float, float, float | None]:
+        """The loss, the length of the gradient, and the mean loss of boxes over the batches that have some."""
         import torch
 
-        total = 0.0
-        for inputs in itertools.islice(prepared, self._recipe.accumulate):
+        total, of_boxes = 0.0, []
+        for inputs, targets in itertools.islice(prepared, self._recipe.accumulate):
             with torch.autocast(self._device.type, torch.bfloat16, enabled=self._recipe.autocast):
                 vectors = {name: self._vectors(given) for name, given in inputs.items()}
             if "neg_doc_embeddings" in vectors:
                 flat = vectors["neg_doc_embeddings"]
                 vectors["neg_doc_embeddings"] = flat.view(self._recipe.batch, -1, *flat.shape[1:])
-            loss = self._loss(**vectors) / self._recipe.accumulate
+            loss = self._loss(**vectors)
+            if targets is not None:
+                assert self._box_loss is not None
+                box_loss = self._box_loss(vectors["query_embeddings"], vectors["doc_embeddings"], targets)
+                loss = loss + self._box_loss.weight * box_loss
+                of_boxes.append(float(box_loss.detach()))
+            loss = loss / self._recipe.accumulate
             loss.backward()
             total += float(loss.detach())
         norm = torch.nn.utils.clip_grad_norm_(self._learning.values(), self._recipe.max_norm)
         self._optimizer.step()
         self._optimizer.zero_grad()
-        return total, float(norm)
+        return total, float(norm), sum(of_boxes) / len(of_boxes) if of_boxes else None
 
     def _vectors(self, inputs: Any) -> torch.Tensor:
         """(B, n, dim) float32 with zeros for padding, or (B, dim) of a single-vector model."""
@@ -151,8 +166,8 @@ class Trainer:
             given["logits_to_keep"] = 1
         return self._model(**given).float()
 
-    def _ahead(self, batches: Iterator[list[int]]) -> Iterator[dict[str, Any]]:
-        """Batches as inputs; the next one is drawn and cut up while the model works on the last."""
+    def _ahead(self, batches: Iterator[list[int]]) -> Iterator[_Prepared]:
+        """Batches as inputs, with what their boxes are about; the next is drawn and cut up while the model works."""
         with ThreadPoolExecutor(1) as pool:
             coming = (pool.submit(self._inputs, [self._pairs[i] for i in batch]) for batch in batches)
             waiting = next(coming, None)
@@ -161,7 +176,7 @@ class Trainer:
                 waiting = next(coming, None)
                 yield inputs
 
-    def _inputs(self, batch: Sequence[Pair]) -> dict[str, Any]:
+    def _inputs(self, batch: Sequence[Pair]) -> _Prepared:
         negatives = [key for pair in batch for key in pair.negatives]
         keys = [pair.page for pair in batch]
         inputs = {
@@ -170,7 +185,9 @@ class Trainer:
         }
         if negatives:
             inputs["neg_doc_embeddings"] = self._processor.process_images([self._draw(key) for key in negatives])
-        return inputs
+        if self._box_loss is None:
+            return inputs, None
+        return inputs, self._box_loss.targets(batch, inputs["query_embeddings"], inputs["doc_embeddings"])
 
     def _save(self, step: int) -> None:
         import torch

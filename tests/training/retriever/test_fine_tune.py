@@ -34,6 +34,7 @@ def asked(practice):
         train=Data(practice / "train.jsonl", (practice / "train",)),
         held_out=Data(practice / "held-out.jsonl", (practice / "held-out",)),
         lora_rank=8,
+        box_weight=0.5,
         temperature=0.1,
         batch=8,
         steps=12,
@@ -89,6 +90,7 @@ def test_lora_steps_bring_the_loss_down_and_leave_evidence(lora):
     rows = steps(asked.out)
     assert [row["step"] for row in rows] == list(range(1, 13))
     assert np.mean([row["loss"] for row in rows[-3:]]) < rows[0]["loss"] - 0.1
+    assert np.mean([row["box_loss"] for row in rows[-3:]]) < rows[0]["box_loss"] - 0.1
     assert result["loss"] == rows[-1]["loss"] and {"base", "trained"} <= result.keys()
     config = json.loads((asked.out / "config.json").read_text())
     assert config["lora_rank"] == 8 and config["steps"] == 12 and config["base"] == asked.base
@@ -99,7 +101,7 @@ def test_lora_steps_bring_the_loss_down_and_leave_evidence(lora):
     assert adapter["base_model_name_or_path"] == str(Path(asked.base).resolve()) and adapter["lora_dropout"] == 0.1
 
 
-@pytest.mark.parametrize("kind", ["lora", "full"])
+@pytest.mark.parametrize("kind", ["lora", pytest.param("full", marks=pytest.mark.slow)])
 def test_a_run_that_was_cut_off_goes_on_as_if_it_had_not_been(kind, lora, asked, tmp_path):
     if kind == "lora":
         whole = lora[0].out
@@ -121,6 +123,29 @@ def test_a_run_that_was_cut_off_goes_on_as_if_it_had_not_been(kind, lora, asked,
     weights = "adapter_model.safetensors" if kind == "lora" else "model.safetensors"
     assert (cut.out / "model" / weights).read_bytes() == (whole / "model" / weights).read_bytes()
     assert fine_tune(cut, resume=True, tell=lambda text: None) == again
+
+
+def test_boxes_add_their_weight_to_the_loss_and_pairs_without_boxes_add_nothing(asked, practice, tmp_path):
+    lines = [json.loads(line) for line in (practice / "train.jsonl").read_text().splitlines()]
+    few = tmp_path / "few.jsonl"
+    few.write_text("".join(json.dumps(line | ({"boxes": []} if i >= 9 else {})) + "\n" for i, line in enumerate(lines)))
+    asked = replace(asked, steps=2, accumulate=1, held_out=Data(), lora_rank=None, lr=1e-5)
+    rows = []
+    for weight, name in ((0, "train"), (0.5, "train"), (2, "train"), (0.5, "few")):
+        qa = few if name == "few" else practice / "train.jsonl"
+        run = replace(asked, box_weight=weight, out=tmp_path / f"{name}-{weight}", train=Data(qa, asked.train.pages))
+        fine_tune(run, tell=lambda text: None)
+        rows.append(steps(run.out)[0])
+    without, half, double, some = rows
+    assert "box_loss" not in without and half["box_loss"] == double["box_loss"] > 1
+    assert half["loss"] - without["loss"] == pytest.approx(0.5 * half["box_loss"], rel=1e-4)
+    assert double["loss"] - without["loss"] == pytest.approx(2 * half["box_loss"], rel=1e-4)
+    assert some["box_loss"] != half["box_loss"]
+    no_boxes = tmp_path / "none.jsonl"
+    no_boxes.write_text("".join(json.dumps(line | {"boxes": []}) + "\n" for line in lines))
+    with pytest.raises(UserError, match="No question has a box to learn from"):
+        fine_tune(replace(asked, out=tmp_path / "no", train=Data(no_boxes, asked.train.pages)), tell=lambda text: None)
+    assert not (tmp_path / "no").exists()
 
 
 def test_the_merged_checkpoint_scores_as_the_adapter_does(lora, practice, tmp_path):
@@ -154,7 +179,8 @@ def test_other_families_learn_with_hard_negatives_too(name, asked, practice, tmp
     base = visible_padding(tiny_checkpoints.build(family), tmp_path / "base")
     run = RunFolder(tmp_path / "run")
     asked = replace(asked, base=str(base), out=run.path, held_out=Data(), steps=2, batch=3, lora_rank=2, accumulate=2)
-    asked = replace(asked, train=replace(asked.train, limit=7), gradient_checkpointing=name == "ColQwen2")
+    asked = replace(asked, box_weight=0 if family.single else 0.5, gradient_checkpointing=name == "ColQwen2")
+    asked = replace(asked, train=replace(asked.train, limit=7))
     with pytest.raises(UserError, match="--index"):
         fine_tune(replace(asked, hard_negatives=2), tell=lambda text: None)
     fine_tune(asked, tell=lambda text: None)
@@ -175,6 +201,7 @@ def test_other_families_learn_with_hard_negatives_too(name, asked, practice, tmp
         RunFolder.start = original
     losses = [[row["loss"] for row in steps(folder)] for folder in (run.path, with_negatives.out)]
     assert np.isfinite(losses).all() and losses[0] != losses[1]
+    assert all(("box_loss" in row) is not family.single for row in steps(run.path))
     load_embedder(str(run.model), device="cpu", dtype="fp32").embed_queries(["what?"])
 
 

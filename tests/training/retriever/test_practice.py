@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from colsearcher.indexes.errors import UserError
+from colsearcher.retrieval.named_words import has_words
 from colsearcher.training.questions import load_questions
 from colsearcher.training.retriever.page_files import question_pairs
 from colsearcher.training.retriever.practice import write_practice
@@ -41,6 +42,24 @@ def test_practice_is_the_same_for_the_same_seed_and_pages_show_their_colours(tmp
             assert pixels.count(shade) > 200
     with pytest.raises(UserError, match="not empty"):
         write_practice(tmp_path / "a", train=2, held_out=1, seed=0)
+
+
+def test_boxes_are_tight_around_all_that_is_drawn_and_named_in_the_question(tmp_path):
+    write_practice(tmp_path / "a", train=30, held_out=1, seed=5)
+    learned = question_pairs(tmp_path / "a/train.jsonl", [tmp_path / "a/train"], max_pixels=420**2)
+    for pair in learned.pairs:
+        ink = (np.asarray(learned.draw(pair.page)) < 250).any(2)
+        height, width = ink.shape
+        assert len(pair.boxes) == 5 and all(has_words(pair.question, gold.words) for gold in pair.boxes)
+        left = ink.copy()
+        for gold in pair.boxes:
+            x0, y0, x1, y1 = np.array(gold.box) * [width, height, width, height]
+            part = np.s_[int(y0) - 1 if y0 > 1 else 0 : int(y1) + 3, int(x0) - 1 if x0 > 1 else 0 : int(x1) + 3]
+            rows, columns = np.flatnonzero(ink[part].any(1)), np.flatnonzero(ink[part].any(0))
+            # A box is that of the highest glyphs and as wide as the type is set; «1» is narrower than that.
+            assert rows[-1] - rows[0] > (y1 - y0) - 9 and columns[-1] - columns[0] > (x1 - x0) * 0.5
+            left[part] = False
+        assert not left.any()
 
 
 def test_questions_about_pages_that_are_not_there_are_refused(tmp_path):
