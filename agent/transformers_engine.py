@@ -100,8 +100,9 @@ class TransformersEngine:
                     self._settle(session)
                 self._continue(first_or_rest, going)
             begun = [session for session in going if session not in fresh]
-            for several in (True, False):
-                self._continue([session for session in begun if (session.uncomputed > 1) == several], going)
+            resumed = [session for session in begun if session.uncomputed > 1]
+            self._continue(resumed, going)
+            self._continue([session for session in begun if session not in resumed], going)
 
     def _own(self, turn: Turn) -> TransformersSession:
         assert isinstance(turn.session, TransformersSession)
