@@ -66,6 +66,7 @@ COMMANDS: dict[str, Command] = {
     "train retriever": Command(
         "colsearcher.training.retriever.commands:TrainRetriever", "fine-tune a visual embedder on questions and pages"
     ),
+    "train sft": Command("colsearcher.training.policy.commands:TrainSft", "teach a policy by examples: the cold start"),
     "train merge": Command("colsearcher.training.retriever.commands:TrainMerge", "write a run's adapter as a plain checkpoint"),
     "train practice": Command(
         "colsearcher.training.retriever.commands:TrainPractice", "write a small model and pages to try training with"

@@ -124,7 +124,7 @@ def _train(
     asked: ColdRun, policy: Policy, learned: Sequence[Example], run: RunFolder, resume: bool, tell: Callable[[str], None]
 ) -> None:
     from peft import LoraConfig
-    from transformers import TrainerCallback
+    from transformers import PrinterCallback, TrainerCallback
 
     class Log(TrainerCallback):
         """Keeps what TRL tells in the run's metrics."""
@@ -141,6 +141,7 @@ def _train(
         lora = LoraConfig(r=asked.lora_rank, lora_alpha=2 * asked.lora_rank, target_modules=LORA_TARGETS, task_type="CAUSAL_LM")
     checkpoints = run.path / _CHECKPOINTS
     trainer = sft_trainer(policy.model, policy.tokenizer, learned, asked.recipe, checkpoints, lora)
+    trainer.remove_callback(PrinterCallback)  # it writes to stdout
     trainer.add_callback(Log())
     last = _last_checkpoint(checkpoints) if resume else None
     run.keep_steps(int(last.name.rsplit("-", 1)[1]) if last else 0)
