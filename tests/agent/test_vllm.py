@@ -179,7 +179,7 @@ def test_the_chat_engine_on_vllms_chat_api(url, served):
 
 
 IN_PROCESS = """
-import json, sys
+import json, pathlib, sys
 from colsearcher.agent.engine import Sampling, StopReason, Turn, take_turn
 from colsearcher.agent.policy_tokenizer import load_tokenizer
 from colsearcher.agent.vllm_engine import VllmEngine
@@ -203,9 +203,10 @@ if __name__ == "__main__":
     waits = long[1].ended and not long[0].ended
     take_turn(engine, long[0])
     cache = engine.prefix_cache()
-    print(json.dumps({"turns": turns, "cancelled": len(cancelled.ids), "open": engine.llm.has_unfinished_requests(),
+    said = json.dumps({"turns": turns, "cancelled": len(cancelled.ids), "open": engine.llm.has_unfinished_requests(),
         "waits": waits, "long": len(long[0].ids), "sampled": [list(sampled.ids), list(sampled.logprobs)],
-        "hits": cache.hits, "queries": cache.queries}))
+        "hits": cache.hits, "queries": cache.queries})
+    pathlib.Path(sys.argv[4]).write_text(said)
 """
 
 
@@ -213,12 +214,13 @@ def test_vllm_in_process(direct, tmp_path: Path):
     script = tmp_path / "in_process.py"
     script.write_text(IN_PROCESS)
     inserted = ["\n(1) [a.pdf#p=1] Part K-40 is replaced by valve V-118, 漢字.\n" * 12, " And so the answer", ""]
-    arguments = [policy_source("embedded"), json.dumps(QUESTIONS), json.dumps(inserted)]
+    out = tmp_path / "said.json"
+    arguments = [policy_source("embedded"), json.dumps(QUESTIONS), json.dumps(inserted), str(out)]
     done = subprocess.run(
         [vllm_process.PYTHON, script, *arguments], capture_output=True, text=True, env=vllm_process.environment(), check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    said = json.loads(done.stdout.splitlines()[-1])
+    said = json.loads(out.read_text())
     expected = []
     for question in QUESTIONS:
         session = direct.start(direct.encode_chat([{"role": "user", "content": question}]))
