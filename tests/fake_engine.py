@@ -20,6 +20,7 @@ class ScriptedEngine:
 
     name = "scripted"
     revision = "1"
+    exact = True
 
     def __init__(
         self,

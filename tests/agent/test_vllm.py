@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -113,7 +114,7 @@ def test_answers_of_rollouts_are_those_of_transformers(served, direct):
 
 
 def test_resumed_turns_hit_the_prefix_cache(served):
-    session = served.start(served.encode_chat([{"role": "user", "content": "A quite new question. " * 40}]))
+    session = served.start(served.encode_chat([{"role": "user", "content": f"{time.time_ns()} is new. " * 40}]))
     length = len(session.ids)
     before = served.prefix_cache()
     take_turn(served, Turn(session, Sampling(max_tokens=2)))

@@ -85,6 +85,8 @@ class PolicyTrainer(GRPOTrainer):
         mismatch_limit: float = 0.5,
         **more: Any,
     ) -> None:
+        if not engine.exact:
+            raise ModelProblem(f"{engine.name} does not say which tokens it sampled; train with transformers or vLLM.")
         self._engine, self._world, self._algorithm = engine, world, algorithm
         self._on_rollouts, self._mask_documents, self._mismatch_limit = on_rollouts, mask_documents, mismatch_limit
         self._pictures: dict[str, Any] = {}
