@@ -13,7 +13,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,6 +33,7 @@ EMBEDDED = PinnedFile(
 
 _RECIPE = 1  # raise it when `_dequantise` writes something else, so that old cached folders are rebuilt
 _MANIFEST = "colsearcher.json"
+_ADAPTER = "adapter_config.json"
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -44,6 +45,7 @@ class Policy:
     Attributes:
         name, revision: go into traces.
         cutter: of a policy that sees, what cuts page images up for it.
+        source: what `load_policy` finds it by: `embedded`, a folder or a hub id.
         reason: why it runs where and how it does.
     """
 
@@ -55,6 +57,7 @@ class Policy:
     dtype: str
     reason: str
     cutter: PictureCutter | None = None
+    source: str = ""
 
     def describe(self) -> str:
         """One line for stderr, printed once by whoever loaded the policy."""
@@ -66,7 +69,8 @@ def load_policy(name: str = "embedded", *, device: Device = "auto", local: bool 
     """Load a policy by name.
 
     Args:
-        name: `embedded`, a folder with a transformers model, or a hub id such as `Qwen/Qwen2.5-3B-Instruct`.
+        name: `embedded`, a folder with a transformers model or with a LoRA adapter, whose configuration names its base, or a
+            hub id such as `Qwen/Qwen2.5-3B-Instruct`.
         device: `auto` takes the first CUDA device when there is one.
         local: never ask the hub; a hub id then has to be in the local cache already.
 
@@ -77,11 +81,37 @@ def load_policy(name: str = "embedded", *, device: Device = "auto", local: bool 
     if name == "embedded":
         folder, how = _embedded_folder(dtype)
         model, tokenizer, _ = _load_folder(str(folder), place, dtype, offline=True)
-        return Policy(EMBEDDED.title, EMBEDDED.sha256, model, tokenizer, place, dtype, f"embedded, {how}; {why}")
+        reason = f"embedded, {how}; {why}"
+        return Policy(EMBEDDED.title, EMBEDDED.sha256, model, tokenizer, place, dtype, reason, source=name)
     is_folder = Path(name).is_dir()
+    if is_folder and (Path(name) / _ADAPTER).is_file():
+        return _with_adapter(Path(name), device, local)
     model, tokenizer, cutter = _load_folder(name, place, dtype, offline=local or is_folder)
     revision = str(getattr(model.config, "_commit_hash", None) or "local")
-    return Policy(name, revision, model, tokenizer, place, dtype, f"{'local folder' if is_folder else 'hub'}; {why}", cutter)
+    return Policy(
+        name, revision, model, tokenizer, place, dtype, f"{'local folder' if is_folder else 'hub'}; {why}", cutter, name
+    )
+
+
+def _with_adapter(folder: Path, device: Device, local: bool) -> Policy:
+    """The base that an adapter names, with the adapter merged into its weights."""
+    from peft import PeftModel
+
+    try:
+        named = str(json.loads((folder / _ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"])
+    except (OSError, ValueError, KeyError) as problem:
+        raise ModelProblem(f"{folder / _ADAPTER} names no base model ({problem}). Train the adapter again.") from problem
+    base = load_policy(named, device=device, local=local)
+    try:
+        model: Any = PeftModel.from_pretrained(base.model, str(folder)).merge_and_unload()
+    except (OSError, ValueError, RuntimeError, KeyError) as problem:
+        first = str(problem).strip().splitlines()[0]
+        raise ModelProblem(
+            f"The adapter in {folder} does not fit {named} ({first}). Name the base that it was trained on."
+        ) from problem
+    revision = _sha256(folder / "adapter_model.safetensors")
+    reason = f"adapter on {named}; {base.reason}"
+    return replace(base, name=folder.name, revision=revision, model=model.eval(), reason=reason, source=str(folder))
 
 
 def policy_source(name: str) -> str:

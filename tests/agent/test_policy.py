@@ -7,7 +7,7 @@ from tiny_policy import tiny_policy
 
 from colsearcher.agent import policy as policy_module
 from colsearcher.agent.answer import make_answer
-from colsearcher.agent.engine import Sampling, StopReason
+from colsearcher.agent.engine import Sampling, StopReason, Turn, take_turn
 from colsearcher.agent.policy import EMBEDDED, load_policy
 from colsearcher.agent.protocol import GUIDED
 from colsearcher.agent.rollout import run_rollout
@@ -24,7 +24,7 @@ def embedded():
 def test_the_embedded_policy_knows_the_capital_of_france(embedded):
     engine = TransformersEngine(embedded)
     session = engine.start(engine.encode_chat([{"role": "user", "content": "What is the capital of France?"}]))
-    turn = session.generate(Sampling(max_tokens=10))
+    turn = take_turn(engine, Turn(session, Sampling(max_tokens=10)))
     assert "Paris" in engine.decode(turn.ids)
     assert embedded.describe().startswith("policy SmolLM2-135M-Instruct on ")
     assert embedded.revision == EMBEDDED.sha256

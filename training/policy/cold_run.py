@@ -150,7 +150,17 @@ def _train(
     trainer.train(resume_from_checkpoint=str(last) if last else None)
     unfinished = run.path / "model.new"
     trainer.save_model(str(unfinished))
+    if asked.lora_rank is not None:
+        _name_base(unfinished / "adapter_config.json", policy.source)
     unfinished.replace(run.model)
+
+
+def _name_base(config: Path, source: str) -> None:
+    """Say in an adapter's configuration what its base is to `load_policy`, not where it happened to lie."""
+    if source:
+        base = str(Path(source).resolve()) if Path(source).is_dir() else source
+        values = json.loads(config.read_text(encoding="utf-8")) | {"base_model_name_or_path": base}
+        config.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
 def _last_checkpoint(folder: Path) -> Path | None:

@@ -1,8 +1,12 @@
 import json
 
 import pytest
+import torch
 from command_line import call, complaint
 from tiny_policy import tiny_policy
+
+from colsearcher.agent.policy import load_policy
+from colsearcher.indexes.errors import ModelProblem
 
 TEXTS = {
     "Heron Shoal": "The light of Heron Shoal was built by Ada Finch in 1871.",
@@ -33,27 +37,36 @@ def folder(tmp_path_factory):
 
 
 def test_from_questions_to_an_adapter(folder):
-    command = [
-        "train",
-        "sft",
-        "--qa",
-        folder / "qa.jsonl",
-        "--policy",
-        folder / "policy",
-        "--out",
-        folder / "run",
+    command = ["train", "sft", "--qa", folder / "qa.jsonl", "--policy", folder / "policy", "--out", folder / "run"]
+    command += [
         "--steps",
+        3,
+        "--batch",
+        1,
+        "--at-once",
+        1,
+        "--lora-rank",
         2,
+        "--lr",
+        0.05,
+        "--exclude",
+        folder / "held-out.jsonl",
     ]
-    command += ["--batch", 1, "--at-once", 1, "--lora-rank", 2, "--exclude", folder / "held-out.jsonl"]
     done = call(*command, "--json")
     result = json.loads(done.stdout)
-    assert result["examples"] == 1 and result["steps"] == 2
+    assert result["examples"] == 1 and result["steps"] == 3
     assert "1 questions, 1 left out" in done.stderr and "tokens" in done.stderr
     (example,) = [json.loads(line) for line in (folder / "run/examples.jsonl").read_text().splitlines()]
     assert "<answer> Ada Finch (" in example["text"]
     assert (folder / "run/model/adapter_model.safetensors").is_file()
     assert "add --resume" in complaint(*command)
+    loaded = load_policy(str(folder / "run/model"), device="cpu")
+    base = load_policy(str(folder / "policy"), device="cpu")
+    assert "adapter on" in loaded.describe() and loaded.revision != base.revision
+    moved = [
+        name for name, p in loaded.model.named_parameters() if not torch.equal(p, dict(base.model.named_parameters())[name])
+    ]
+    assert moved and all("proj" in name for name in moved)
     again = json.loads(call(*command, "--resume", "--json").stdout)
     assert again == result
 
@@ -62,3 +75,12 @@ def test_what_is_missing_is_said(folder):
     bare = folder / "bare.jsonl"
     bare.write_text(json.dumps({"id": "1", "question": "Who?", "answer": "Ada"}) + "\n")
     assert "bring no paragraphs" in complaint("train", "sft", "--qa", bare, "--out", folder / "none")
+
+
+def test_an_adapter_without_its_base_is_one_sentence(tmp_path):
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(tmp_path / "gone")}))
+    with pytest.raises(ModelProblem, match="neither a model folder nor found"):
+        load_policy(str(tmp_path), device="cpu", local=True)
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(ModelProblem, match="names no base model"):
+        load_policy(str(tmp_path), device="cpu", local=True)
