@@ -87,6 +87,7 @@ def chat(corpus, *words, said, code=0):
     return done
 
 
+@pytest.mark.slow
 def test_questions_are_piped_in_and_the_last_conversation_goes_on(corpus, monkeypatch):
     done = chat(corpus, "--json", said="When does the ferry leave?\n\nAnd when are tulips planted?\n")
     first, second = (json.loads(line) for line in done.stdout.splitlines())

@@ -88,6 +88,7 @@ def test_a_pooled_index_is_smaller_and_still_finds_and_shows_its_pages(plain, po
     assert answer("index", "verify", "--index", pooled)["ok"]
 
 
+@pytest.mark.slow
 def test_a_projected_index_stands_alone(corpus, projection, tmp_path):
     file = shutil.copy(projection, tmp_path / "mine.npz")
     call("index", "add", corpus, "--index", tmp_path / "i", "--projection", file, "--pool", "spatial:2", "--ocr", "never")
@@ -106,6 +107,7 @@ def test_a_projected_index_stands_alone(corpus, projection, tmp_path):
     assert "is not the file of a projection" in call("search", "roses", "--index", tmp_path / "i", code=2).stderr
 
 
+@pytest.mark.slow
 def test_their_costs_are_measured_on_copies(plain, qa, tmp_path):
     rows = answer("bench", "pooling", "--index", plain, "--qa", qa)["rows"]
     assert [row["name"] for row in rows] == [

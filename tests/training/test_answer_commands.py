@@ -29,6 +29,7 @@ def own_data_folder(tmp_path, monkeypatch):
     monkeypatch.setitem(command_line.ENVIRONMENT, "XDG_DATA_HOME", str(tmp_path / "data"))
 
 
+@pytest.mark.slow
 def test_a_run_is_written_goes_on_and_is_compared(questions, tmp_path):
     first = answer("eval", "answers", "--qa", questions, "--limit", "1", "--out", tmp_path / "run")
     assert first["questions"] == 1 and {"em", "f1", "cem", "anls", "search_rate", "format_rate"} <= first.keys()
@@ -41,6 +42,7 @@ def test_a_run_is_written_goes_on_and_is_compared(questions, tmp_path):
     assert "+0.0000" in told.stdout and "cem" in told.stdout
 
 
+@pytest.mark.slow
 def test_another_source_is_one_flag_and_a_judge_can_come_later(questions, tmp_path):
     other = tmp_path / "passages.jsonl"
     other.write_text(json.dumps({"title": "Tulips", "text": "Tulips are planted in October."}) + "\n")

@@ -129,6 +129,7 @@ def test_it_is_kept_for_its_policy(tmp_path):
             load_calibration(tmp_path, "scripted@1", told.append)
 
 
+@pytest.mark.slow
 def test_calibrate_takes_a_run_and_ask_uses_it(tmp_path, monkeypatch):
     monkeypatch.setitem(command_line.ENVIRONMENT, "XDG_DATA_HOME", str(tmp_path / "data"))
     passages = tmp_path / "p.jsonl"
@@ -148,6 +149,7 @@ def test_calibrate_takes_a_run_and_ask_uses_it(tmp_path, monkeypatch):
     assert "holds no answers" in complaint("calibrate", "--search", passages, "--run", tmp_path / "none")
 
 
+@pytest.mark.slow
 def test_calibrate_asks_both_files_itself(tmp_path, monkeypatch):
     monkeypatch.setitem(command_line.ENVIRONMENT, "XDG_DATA_HOME", str(tmp_path / "data"))
     passages = tmp_path / "p.jsonl"

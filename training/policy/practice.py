@@ -104,12 +104,13 @@ class GuessingTeacher:
         return f"{END_THINK}\n{ANSWER} {answer} {END_ANSWER}"
 
 
-def practice_policy(world: KeyValueWorld, seed: int = 0, hidden: int = 128, layers: int = 4) -> Policy:
-    """A Llama with random weights and a tokenizer in which every name, code and tag is one token."""
+def practice_policy(seed: int = 0, hidden: int = 128, layers: int = 4) -> Policy:
+    """A Llama with random weights and a tokenizer in which every code and tag is one token, and a name two: those of names that
+    were never seen are known."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    words = ["Look", "it", "up", "What", "is", "the", "code", "of", "system", "user", "assistant", *_CODES, *world.codes]
+    words = ["Look", "it", "up", "What", "is", "the", "code", "of", "system", "user", "assistant", *_CODES]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: number for number, token in enumerate(["<|im_start|>", "<|im_end|>", *alphabet])}
     bytes_ = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
@@ -120,7 +121,8 @@ def practice_policy(world: KeyValueWorld, seed: int = 0, hidden: int = 128, laye
     )
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
     tokenizer.add_tokens([AddedToken(tag, special=False) for tag in TAGS])
-    tokenizer.add_tokens([AddedToken(word, single_word=True, special=False) for word in dict.fromkeys(words)])
+    tokenizer.add_tokens([AddedToken(word, single_word=True, special=False) for word in words])
+    tokenizer.add_tokens([AddedToken(onset + vowel, special=False) for onset in _ONSETS for vowel in _VOWELS])
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),

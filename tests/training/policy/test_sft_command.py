@@ -36,6 +36,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_from_questions_to_an_adapter(folder):
     command = ["train", "sft", "--qa", folder / "qa.jsonl", "--policy", folder / "policy", "--out", folder / "run"]
     command += [
