@@ -54,7 +54,8 @@ def key_value_world(names: int = 400, held_out: int = 60, seed: int = 0) -> KeyV
     made: dict[str, str] = {}
     while len(made) < names:
         name = "".join(rng.choice(_ONSETS) + rng.choice(_VOWELS) for _ in range(2))
-        made.setdefault(name, rng.choice(_CODES))
+        if name not in _CODES:
+            made.setdefault(name, rng.choice(_CODES))
     questions = [
         Question(name, f"What is the code of {name} ?", (code,), frozenset({Address(name, 1)})) for name, code in made.items()
     ]
