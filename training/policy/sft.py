@@ -103,7 +103,6 @@ def sft_trainer(
         gradient_checkpointing=recipe.gradient_checkpointing,
         disable_tqdm=True,
         use_cpu=model.device.type == "cpu",
-        train_sampling_strategy="group_by_length",
     )
     dataset = Dataset.from_dict(rows_of(examples, int(tokenizer.eos_token_id)))
     return SFTTrainer(model=model, args=args, train_dataset=dataset, processing_class=tokenizer, peft_config=peft_config)
