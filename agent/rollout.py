@@ -64,6 +64,7 @@ def run_rollouts(
     lookups: dict[int, Lookup] = {}
     open_runs: dict[int, Waits[Rollout]] = {}
     ended: list[tuple[int, Rollout]] = []
+    exhausted = False
 
     def go_on(number: int, answer: object = None) -> None:
         """Let a conversation go on until it waits again or ends."""
@@ -81,7 +82,11 @@ def run_rollouts(
 
     try:
         while True:
-            while len(open_runs) < in_flight and (begun := next(waiting, None)) is not None:
+            while len(open_runs) < in_flight and not exhausted:
+                begun = next(waiting, None)
+                if begun is None:
+                    exhausted = True
+                    break
                 number, task = begun
                 open_runs[number] = Conversation(task, engine, viewer, protocol, budgets, cancelled).go()
                 go_on(number)
@@ -96,7 +101,7 @@ def run_rollouts(
                 for number in [number for number, turn in turns.items() if turn.ended]:
                     del turns[number]
                     go_on(number)
-            elif not open_runs:
+            elif not open_runs and exhausted:
                 return
     finally:
         for conversation in open_runs.values():

@@ -154,6 +154,13 @@ def test_one_failed_search_ends_its_own_rollout_only():
     assert [done[n].stop for n in range(3)] == [StopReason.ANSWERED, StopReason.RETRIEVER_FAILED, StopReason.ANSWERED]
 
 
+@pytest.mark.parametrize("in_flight", [1, 2, 9])
+def test_every_task_is_done_though_all_that_are_open_end_with_their_search(in_flight):
+    engine = ScriptedEngine([GOOD, DONE])
+    done = dict(run_rollouts([Task("Which valve?")] * 5, engine, BrokenShelf(), REASONING, in_flight=in_flight))
+    assert [done[number].stop for number in range(5)] == [StopReason.RETRIEVER_FAILED] * 5
+
+
 def test_leaving_the_loop_early_closes_every_conversation():
     engine = ScriptedEngine([[DONE], [GOOD * 50], [GOOD * 50]])
     rollouts = run_rollouts([Task("Which valve?")] * 3, engine, Shelf(), REASONING)
