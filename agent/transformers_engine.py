@@ -259,14 +259,16 @@ class TransformersSession:
         if len(ids) > self.room:
             raise ValueError(f"{len(ids)} tokens do not fit, there is room for {self.room}")
         marks: list[int | str] = list(ids)
+        begun: list[tuple[int, Picture]] = []
         at = 0
         for picture in pictures:
             at = next((n for n in range(at, len(ids)) if ids[n] == self._engine.pad_token), len(ids))
-            self._pictures.append((len(self.tokens) + at, picture))
+            begun.append((len(self.tokens) + at, picture))
             marks[at : at + picture.tokens] = [picture.digest] * picture.tokens
             at += picture.tokens
         if len(marks) != len(ids) or self._engine.pad_token in marks:
             raise ValueError("the pictures are not those that the tokens stand for")
+        self._pictures += begun
         places, self._following = positions(ids, self._engine.pad_token, [p.grid for p in pictures], self._following)
         self.tokens += ids
         self.marks += marks

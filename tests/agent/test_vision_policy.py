@@ -156,7 +156,7 @@ def test_pictures_and_tokens_have_to_fit_together():
     for ids, pictures in ((tokens, []), (engine.encode("no picture"), [picture]), ([*tokens, *tokens], [picture])):
         with pytest.raises(ValueError, match="not those"):
             session.append(ids, pictures)
-    assert session.ids == tuple(engine.encode("x"))
+    assert session.ids == tuple(engine.encode("x")) and session.waiting_pictures() == []
 
 
 def test_positions_are_those_of_the_model():
