@@ -49,7 +49,6 @@ class World:
         questions: to learn from, by id.
         retriever_of: what answers the searches about a question.
         in_flight: conversations at once.
-        redraw_from: ids that a group without a difference is replaced from; all by default.
     """
 
     questions: dict[str, Question]
@@ -62,13 +61,17 @@ class World:
 
 
 class PolicyTrainer(GRPOTrainer):
-    """GRPO on rollouts of a world.
+    """GRPO on rollouts of a world. The seed of `args`, the step and the place in the batch fix every rollout.
 
     Args:
         engine: samples with the very model that is trained.
+        args: TRL's; weights of rewards are those of the world.
         on_rollouts: told of every batch: step, its rollouts with outcomes and reward parts.
         mask_documents: False trains on what the environment wrote, too; for showing what that does.
-        seed: of the sampling; with the step and the place in the batch it fixes every rollout.
+        mismatch_limit: the largest mean |Δlogp| a token between sampling and training that is believed.
+
+    Raises:
+        ModelProblem: the engine does not say which tokens it sampled, or others than the model says.
     """
 
     def __init__(
@@ -89,7 +92,9 @@ class PolicyTrainer(GRPOTrainer):
             raise ModelProblem(f"{engine.name} does not say which tokens it sampled; train with transformers or vLLM.")
         self._engine, self._world, self._algorithm = engine, world, algorithm
         self._on_rollouts, self._mask_documents, self._mismatch_limit = on_rollouts, mask_documents, mismatch_limit
+        # Of the batch that is being made: what the model is given besides tokens, and the logprobs of sampling.
         self._pictures: dict[str, Any] = {}
+        self._sampled: list[list[float]] = []
         terms = world.rewards.terms
         args.reward_weights = [term.weight for term in terms]
         super().__init__(
@@ -160,7 +165,9 @@ class PolicyTrainer(GRPOTrainer):
     def _play(self, questions: Sequence[Question], turn: int) -> list[Scored]:
         world = self._world
         step = int(self.state.global_step)
-        base = (int(self.args.seed) * 1_000_003 + step) * 8 + turn
+        # Processes that share the work must not draw the same.
+        base = ((int(self.args.seed) * 1_000_003 + step) * 8 + turn) * self.accelerator.num_processes
+        base += self.accelerator.process_index
         found: dict[int, Rollout] = {}
         by_source: dict[int, list[int]] = {}
         retrievers: dict[int, Retriever] = {}
