@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from colsearcher.agent.calibration import Calibration
     from colsearcher.agent.source import Place
     from colsearcher.training.answer_evaluation import AnswerRecord
-    from colsearcher.training.questions import Question
+    from colsearcher.training.question import Question
 
 _SHOWN = (
     ("exact match", "em"),

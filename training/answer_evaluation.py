@@ -19,7 +19,7 @@ from colsearcher.agent.rollout import run_rollouts
 from colsearcher.agent.source import Source
 from colsearcher.indexes.errors import UserError
 from colsearcher.training.answer_metrics import score_answer
-from colsearcher.training.questions import Question
+from colsearcher.training.question import Question
 from colsearcher.training.retrieval_metrics import bootstrap_interval
 
 METRICS = ("em", "f1", "cem", "anls")

@@ -14,7 +14,7 @@ from colsearcher.indexes.errors import UserError
 from colsearcher.indexes.records import SearchResult
 from colsearcher.retrieval.searcher import Searcher
 from colsearcher.training.index_copies import copy_index, require_originals
-from colsearcher.training.questions import Question
+from colsearcher.training.question import Question
 from colsearcher.training.retrieval_evaluation import require_gold
 from colsearcher.training.retrieval_metrics import summarise
 

@@ -22,7 +22,7 @@ from colsearcher.retrieval.indexing import missing_work, open_or_create, page_re
 from colsearcher.retrieval.page import Page
 from colsearcher.retrieval.reading import DocumentInfo, ReadSettings, read_documents
 from colsearcher.retrieval.searcher import Searcher
-from colsearcher.training.questions import Question
+from colsearcher.training.question import Question
 from colsearcher.training.retrieval_evaluation import require_gold
 from colsearcher.training.retrieval_metrics import bootstrap_interval, ndcg_at, summarise
 

@@ -12,7 +12,7 @@ from colsearcher.indexes.errors import UserError
 from colsearcher.indexes.records import PageEmbedding, QueryEmbedding
 from colsearcher.retrieval.heat_map import only_words, relevance
 from colsearcher.retrieval.searcher import Searcher
-from colsearcher.training.questions import Question
+from colsearcher.training.question import Question
 from colsearcher.training.retrieval_evaluation import require_gold
 from colsearcher.training.retrieval_metrics import bootstrap_interval
 

@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from colsearcher.indexes.errors import UserError
-from colsearcher.training.question import GoldBox, Paragraph, Question
+from colsearcher.training.question import Question
 from colsearcher.training.question_formats import question_of
-
-__all__ = ["GoldBox", "Paragraph", "Question", "load_questions"]
 
 
 def load_questions(path: Path, limit: int | None = None) -> list[Question]:

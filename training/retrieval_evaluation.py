@@ -15,7 +15,7 @@ from colsearcher.retrieval.minilm import MiniLMEmbedder
 from colsearcher.retrieval.passages import index_passages, titled
 from colsearcher.retrieval.searcher import Searcher
 from colsearcher.training.baselines import best_first, bm25_scores, mean_pooled_scores
-from colsearcher.training.questions import Question
+from colsearcher.training.question import Question
 from colsearcher.training.retrieval_metrics import summarise
 
 DEPTH = 10

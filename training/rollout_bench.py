@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from colsearcher.agent.protocol import Protocol
     from colsearcher.agent.retriever import Retriever
     from colsearcher.retrieval.searcher import Searcher
-    from colsearcher.training.questions import Question
+    from colsearcher.training.question import Question
 
 
 @dataclass(frozen=True)

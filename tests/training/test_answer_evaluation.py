@@ -22,7 +22,7 @@ from colsearcher.indexes.errors import UserError
 from colsearcher.training import answer_metrics
 from colsearcher.training.answer_evaluation import AnswerRun, compare_runs, evaluate_answers, read_records, summarise_answers
 from colsearcher.training.answer_metrics import score_answer
-from colsearcher.training.questions import Question
+from colsearcher.training.question import Question
 
 
 def test_doctests():

@@ -6,7 +6,7 @@ from colsearcher.indexes.address import Address
 from colsearcher.indexes.codecs import CODECS
 from colsearcher.indexes.errors import UserError
 from colsearcher.training.codec_evaluation import evaluate_codecs
-from colsearcher.training.questions import Paragraph, Question
+from colsearcher.training.question import Paragraph, Question
 from colsearcher.training.retrieval_evaluation import context_searcher
 
 WORDS = [f"word{i}" for i in range(400)]

@@ -13,7 +13,7 @@ from colsearcher.retrieval import embedder as embedders
 from colsearcher.retrieval.corpus import find_sources
 from colsearcher.retrieval.searcher import Searcher
 from colsearcher.training.comparison import DEPTH, METRICS, compare_embedders
-from colsearcher.training.questions import Paragraph, Question
+from colsearcher.training.question import Paragraph, Question
 from colsearcher.training.retrieval_evaluation import evaluate_retrieval
 
 WORDS = [f"word{i}" for i in range(300)]

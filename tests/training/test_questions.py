@@ -4,7 +4,8 @@ import pytest
 
 from colsearcher.indexes.address import Address
 from colsearcher.indexes.errors import UserError
-from colsearcher.training.questions import GoldBox, load_questions
+from colsearcher.training.question import GoldBox
+from colsearcher.training.questions import load_questions
 
 
 def write(path, *records):

@@ -10,7 +10,7 @@ from colsearcher.indexes.page_index import PageIndex
 from colsearcher.retrieval.projection import ProjectedEmbedder
 from colsearcher.retrieval.searcher import Searcher
 from colsearcher.training.index_copies import copy_index
-from colsearcher.training.questions import Paragraph, Question
+from colsearcher.training.question import Paragraph, Question
 from colsearcher.training.retrieval_evaluation import context_searcher
 from colsearcher.training.storage_scores import evaluate_pooling, evaluate_projection, fit_projection
 

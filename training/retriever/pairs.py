@@ -11,7 +11,7 @@ from typing import TypeAlias
 from PIL import Image
 
 from colsearcher.indexes.errors import UserError
-from colsearcher.training.questions import GoldBox
+from colsearcher.training.question import GoldBox
 
 Draw: TypeAlias = Callable[[str], Image.Image]
 """Draws the page of a key."""

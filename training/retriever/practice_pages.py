@@ -17,7 +17,7 @@ from reportlab.lib.colors import HexColor
 from reportlab.pdfgen.canvas import Canvas
 
 from colsearcher.indexes.address import Address, Box
-from colsearcher.training.questions import GoldBox, Question
+from colsearcher.training.question import GoldBox, Question
 
 COLOURS = {
     "red": "#d62728",

@@ -14,7 +14,7 @@ from colsearcher.indexes.errors import UserError
 from colsearcher.retrieval.visual.embedder import VisualEmbedder
 from colsearcher.retrieval.visual.families import FAMILIES
 from colsearcher.retrieval.visual.loading import load_checkpoint
-from colsearcher.training.questions import GoldBox
+from colsearcher.training.question import GoldBox
 from colsearcher.training.retriever.box_loss import BoxLoss
 from colsearcher.training.retriever.pairs import Pair
 

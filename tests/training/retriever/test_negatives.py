@@ -3,7 +3,7 @@ from fake_embedder import HashEmbedder
 
 from colsearcher.indexes.errors import UserError
 from colsearcher.retrieval.searcher import Searcher
-from colsearcher.training.questions import Paragraph, Question
+from colsearcher.training.question import Paragraph, Question
 from colsearcher.training.retrieval_evaluation import context_searcher
 from colsearcher.training.retriever.negatives import mine
 from colsearcher.training.retriever.pairs import pairs_of
