@@ -17,17 +17,22 @@ from colsearcher.indexes.errors import UserError
 from colsearcher.training.answer_evaluation import AnswerRecord
 
 PROMPT = """\
-Given a Question and its Golden Answer, verify whether the Predicted Answer is correct. The prediction is correct if it fully \
-aligns with the meaning and key information of the Golden Answer. Respond with True if the prediction is correct and False \
-otherwise.
+Someone answered a question, and you check the answer against the key.
+
 Question: {question}
-Golden Answer: {accepted}
-Predicted Answer: {written}"""
-"""The whole message to the judge, after R1-Searcher (Song et al., 2025). Several accepted answers are joined by « or »."""
+Key: {accepted}
+Answer: {written}
+
+The answer is right if it gives what the key gives. Other words, another way to write a number or a date, or more detail do no \
+harm. It is wrong if it gives something else, leaves a part of the key out, or names several things of which only one can be \
+meant. Where the key has «or» between answers, any one of them is enough.
+Reply with one word: right or wrong."""
+"""The whole message to the judge. Several accepted answers are joined by « or »."""
 
 TOKENS = 16
 _FILE = "judged.jsonl"
-_VERDICT = re.compile(r"\b(true|false)\b", re.IGNORECASE)
+# The verdict, and what turns it round in the same clause.
+_VERDICT = re.compile(r"((?:\bnot|n['’]t)\b[^.,;:\n]*?)?\b(right|wrong)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -49,11 +54,13 @@ class Verdict:
 
 def read_verdict(said: str) -> bool | None:
     """
-    >>> [read_verdict(said) for said in ("True.", "**false**", "True or False?", "untrue", "")]
-    [True, False, None, None, None]
+    >>> [read_verdict(said) for said in ("Right.", "**wrong**", "right or wrong?", "not quite right", "upright", "")]
+    [True, False, None, None, None, None]
     """
-    found = {word.lower() for word in _VERDICT.findall(said)}
-    return found == {"true"} if len(found) == 1 else None
+    found = {(bool(denied), word.lower()) for denied, word in _VERDICT.findall(said)}
+    if found == {(False, "right")}:
+        return True
+    return False if found == {(False, "wrong")} else None
 
 
 def judge_answers(

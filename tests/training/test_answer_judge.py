@@ -38,12 +38,12 @@ def test_doctests():
 
 
 def test_the_judge_is_asked_in_one_prompt_and_its_verdict_is_read(tmp_path):
-    engine = ScriptedEngine([["True"], ["I cannot say."], ["False."]])
+    engine = ScriptedEngine([["right"], ["I cannot say."], ["Wrong."]])
     judge_answers(RECORDS, tmp_path, engine, in_flight=2)
     verdicts = read_verdicts(tmp_path)
     assert {name: verdict.judged for name, verdict in verdicts.items()} == {"a": True, "b": None, "c": False}
     prompt = engine.decode(engine.sessions[0].ids)
-    assert "Question: When are {tulips} planted?\nGolden Answer: October or in autumn\nPredicted Answer: in October\n" in prompt
+    assert "Question: When are {tulips} planted?\nKey: October or in autumn\nAnswer: in October\n" in prompt
     assert all(session.closed for session in engine.sessions)
     assert summarise_verdicts(list(verdicts.values())) == {"judge": "scripted@1", "judged": 0.5, "judged_unread": 1}
 
@@ -56,16 +56,16 @@ def test_what_needs_no_judge_is_not_asked(tmp_path):
 
 
 def test_judging_goes_on_after_a_failure_and_each_judge_has_its_own(tmp_path):
-    judge_answers(RECORDS[:1], tmp_path, ScriptedEngine(["True"]))
+    judge_answers(RECORDS[:1], tmp_path, ScriptedEngine(["right"]))
     with pytest.raises(UserError, match="The judge failed"):
-        judge_answers(RECORDS, tmp_path, ScriptedEngine(["False"], fail_at=1))
+        judge_answers(RECORDS, tmp_path, ScriptedEngine(["wrong"], fail_at=1))
     path = tmp_path / "judged.jsonl"
     path.write_text(path.read_text() + '{"id": "b", "ju')  # killed in the middle of a line
-    again = ScriptedEngine(["False"])
+    again = ScriptedEngine(["wrong"])
     judge_answers(RECORDS, tmp_path, again)
     assert len(again.sessions) == 2
     assert [verdict.judged for verdict in read_verdicts(tmp_path).values()] == [True, False, False]
-    other = ScriptedEngine(["True"])
+    other = ScriptedEngine(["right"])
     other.name = "other"
     judge_answers(RECORDS, tmp_path, other)
     assert len(other.sessions) == 3 and all(verdict.judged for verdict in read_verdicts(tmp_path).values())
