@@ -36,9 +36,10 @@ class AnswerRecord:
         written: what the policy wrote as its answer, None for none.
         given: what the reader is given after the checks, None where the answer was held back.
         em, f1, cem, anls: of `written` against the accepted answers, without its citations.
-        found: the share of the gold pages that its searches retrieved; None where the source has other names for pages.
+        found: the share of the gold pages that its searches retrieved; None where it cannot be told, because no gold page is
+            known (or there is none) or the source has other names for pages.
         kept_format: the transcript has no problem in it, and the policy wrote all tags itself.
-        answerable: the question has gold pages.
+        answerable: the corpus has an answer to the question.
         seconds: from its beginning to its end, beside all others that were in flight.
         confidence, sound: see `Answer`.
     """
@@ -173,7 +174,7 @@ def _record(question: Question, rollout: Rollout, source: Source, calibration: C
         answer.text,
         tuple(map(str, answer.citations)),
         tuple(search.query for search in rollout.searches),
-        (len(seen & gold) / len(gold) if gold else 0.0) if comparable else None,
+        len(seen & gold) / len(gold) if gold and comparable else None,
         **asdict(score_answer(written, question.answers if question.answerable else ())),
         kept_format=not rollout.parsed.problems and not rollout.parsed.scaffolded,
         answerable=question.answerable,
@@ -186,7 +187,8 @@ def _record(question: Question, rollout: Rollout, source: Source, calibration: C
 
 
 def summarise_answers(records: Sequence[AnswerRecord]) -> dict[str, float | None]:
-    """Means over the answerable questions, and what became of the others. None for what was not measured.
+    """Means over the answerable questions, and what became of the others. None for what was not measured; `gold_found` leaves
+    out the questions of which it cannot be told.
 
     `abstained_rate` is over the answerable ones, `held_back_rate` over those without an answer in the corpus, where
     holding back is right; `f1_given` is the F1 of the answers that were given; `logprob` is the mean of the answers' own

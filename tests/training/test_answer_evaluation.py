@@ -154,6 +154,16 @@ def test_what_the_search_failed_on_is_asked_again(tmp_path):
     assert summary["failed"] == 0 and summary["logprob"] == -0.5 and summary["seconds_p50"] <= summary["seconds_p90"]
 
 
+def test_what_cannot_be_told_of_gold_pages_is_no_zero(tmp_path):
+    unknown = replace(question("b", evidence=()), answerable=True)
+    questions = [question("a", evidence=("ferry.pdf", "bus.pdf")), unknown, question("c", (), ())]
+    run = asked(tmp_path, questions, ["nine"] * 3)
+    assert [record.found for record in run.records] == [0.5, None, None]
+    assert [record.found for record in read_records(tmp_path)] == [0.5, None, None]
+    assert summarise_answers(run.records)["gold_found"] == 0.5
+    assert summarise_answers(run.records[1:])["gold_found"] is None
+
+
 def test_a_service_has_no_gold_pages(tmp_path):
     run = AnswerRun(tmp_path, {})
     settings = {"budgets": Budgets(), "sampling": Sampling()}
