@@ -6,7 +6,8 @@
         k: int = option("how many pages", default=5, short="-k")
 
 `parse(Search, argv, prog)` gives an instance or raises `UserError`. Unknown flags and wrong values are errors; a flag
-exists only where a field does. Types: str, int, float, bool, Path, tuple[T, ...], Literal of strings, T | None.
+exists only where a field does, inherited ones included, and the required ones are listed first. Types: str, int, float, bool,
+Path, tuple[T, ...], Literal of strings, T | None.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ def parse(config: type[Config], argv: Sequence[str], prog: str) -> Config:
     """
     parser = _Parser(prog=prog, description=config.__doc__, formatter_class=_Formatter, allow_abbrev=False)
     hints = get_type_hints(config)
-    for field in dataclasses.fields(config):  # type: ignore[arg-type]
+    fields = dataclasses.fields(config)  # type: ignore[arg-type]
+    for field in sorted(fields, key=lambda field: field.default is not dataclasses.MISSING):
         _add(parser, field, hints[field.name])
     parser.add_argument(
         LOCAL, action="store_true", help="a connection to any other machine is an error (also COLSEARCHER_LOCAL=1)"

@@ -7,8 +7,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from colsearcher.agent.asking import Asking
 from colsearcher.agent.flags import option
 from colsearcher.agent.terminal import ProgressLine, show, show_json, tell
 from colsearcher.indexes.errors import UserError
@@ -39,7 +40,7 @@ _SHOWN = (
 
 
 @dataclass(frozen=True)
-class EvalAnswers:
+class EvalAnswers(Asking):
     """Ask a policy every question and score what it answers: exact match, F1, cover match, ANLS, how often it searches, keeps
     the format and holds back, how long it takes, and with --judge whether a language model calls it right. Records with
     `context` paragraphs (HotpotQA style) need no index: the file's passages are the corpus. A run is a folder; the same
@@ -47,26 +48,6 @@ class EvalAnswers:
 
     qa: Path = option("JSONL of questions with accepted answers", metavar="QA.jsonl")
     out: Path = option("the folder of the run", metavar="DIR")
-    index: Path | None = option("the index folder", default=None, metavar="DIR")
-    search: str | None = option(
-        "search this instead: a JSONL file of passages, a URL that answers like Search-R1's retrieval server, or an index",
-        default=None,
-        metavar="SOURCE",
-    )
-    policy: str = option("embedded, a model folder or a hub id", default="embedded")
-    engine: str = option(
-        "what runs the policy: transformers, vllm, http://HOST:PORT (a vLLM server) or openai:MODEL@https://HOST/v1",
-        default="transformers",
-        metavar="NAME",
-    )
-    protocol: Literal["auto", "guided", "reasoning"] = option(
-        "who writes the tags: guided (the environment), reasoning (the policy); auto: guided for the embedded policy",
-        default="auto",
-    )
-    max_searches: int = option("at most so many searches", default=3, metavar="N")
-    documents: int = option("pages per search", default=3, metavar="N")
-    temperature: float = option("0 is greedy", default=0.0)
-    seed: int = option("of the sampling", default=0)
     in_flight: int = option("so many questions side by side", default=16, metavar="N")
     judge: str | None = option(
         "let this model say which answers are right: a policy by name (verdicts go into judged.jsonl)",

@@ -5,41 +5,19 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from colsearcher.agent.asking import AskingOneByOne
 from colsearcher.agent.flags import argument, option
 from colsearcher.agent.terminal import show, show_json, tell
 
 
 @dataclass(frozen=True)
-class Ask:
+class Ask(AskingOneByOne):
     """Let the agent search an index, a file of passages or a search service, and answer. It answers only what a page that it
     read supports, and cites the page; otherwise it says so and shows the nearest pages. Everything that happened is in the
     trace."""
 
     question: str = argument("the question")
-    index: Path | None = option("the index folder", default=None, metavar="DIR")
-    search: str | None = option(
-        "search this instead: a JSONL file of passages, a URL that answers like Search-R1's retrieval server, or an index",
-        default=None,
-        metavar="SOURCE",
-    )
-    policy: str = option("embedded, a model folder or a hub id", default="embedded")
-    engine: str = option(
-        "what runs the policy: transformers, vllm, http://HOST:PORT (a vLLM server) or openai:MODEL@https://HOST/v1",
-        default="transformers",
-        metavar="NAME",
-    )
-    protocol: Literal["auto", "guided", "reasoning"] = option(
-        "who writes the tags: guided (the environment, for small untrained policies), reasoning (the policy); auto: "
-        "guided for the embedded policy",
-        default="auto",
-    )
-    max_searches: int = option("at most so many searches", default=3, metavar="N")
-    documents: int = option("pages per search", default=3, metavar="N")
-    temperature: float = option("0 is greedy", default=0.0)
-    seed: int = option("of the sampling", default=0)
-    seconds: float = option("give up after so long", default=120.0)
     trace: Path | None = option(
         "write the trace here (default: a new file in the traces folder of what is searched)", default=None
     )

@@ -8,43 +8,21 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
-from typing import Literal
 
+from colsearcher.agent.asking import AskingOneByOne
 from colsearcher.agent.flags import option
 from colsearcher.agent.terminal import show, tell
 from colsearcher.indexes.errors import UserError
 
 
 @dataclass(frozen=True)
-class Chat:
+class Chat(AskingOneByOne):
     """Ask one question after the other, each with what was said before. Questions are lines, typed or piped in. Ctrl-C stops an
     answer, Ctrl-D ends. The conversation is kept in the chats folder of what is searched; -c goes on with the last."""
 
-    index: Path | None = option("the index folder", default=None, metavar="DIR")
-    search: str | None = option(
-        "search this instead: a JSONL file of passages, a URL that answers like Search-R1's retrieval server, or an index",
-        default=None,
-        metavar="SOURCE",
-    )
     continue_: bool = option("go on with the last conversation", default=False, short="-c")
-    policy: str = option("embedded, a model folder or a hub id", default="embedded")
-    engine: str = option(
-        "what runs the policy: transformers, vllm, http://HOST:PORT (a vLLM server) or openai:MODEL@https://HOST/v1",
-        default="transformers",
-        metavar="NAME",
-    )
-    protocol: Literal["auto", "guided", "reasoning"] = option(
-        "who writes the tags: guided (the environment), reasoning (the policy); auto: guided for the embedded policy",
-        default="auto",
-    )
     turns: int = option("tell the policy so many of the last questions and answers", default=6, metavar="N")
-    max_searches: int = option("at most so many searches for a question", default=3, metavar="N")
-    documents: int = option("pages per search", default=3, metavar="N")
-    temperature: float = option("0 is greedy", default=0.0)
-    seed: int = option("of the sampling", default=0)
-    seconds: float = option("give an answer up after so long", default=120.0)
     json: bool = option("print one JSON document a line for each question", default=False)
 
     def run(self) -> int:

@@ -35,6 +35,23 @@ def test_fields_become_flags():
     assert tagged == Sample((Path("a"),), max_size=1.0, tags=("x", "y"))
 
 
+@dataclass(frozen=True)
+class Special(Sample):
+    """Has what every sample has, and more."""
+
+    colour: str = option("which colour")
+
+
+def test_inherited_fields_are_flags_too_and_required_ones_come_first(capsys):
+    argv = ["a", "--max-size", "1", "--colour", "red", "-k", "7"]
+    assert parse(Special, argv, "x") == Special((Path("a"),), count=7, max_size=1.0, colour="red")
+    with pytest.raises(SystemExit):
+        parse(Special, ["--help"], "x")
+    said = capsys.readouterr().out.split("options:")[1]
+    places = [said.index(f"--{name} ") for name in ("max-size", "colour", "count", "json")]
+    assert places == sorted(places)
+
+
 @pytest.mark.parametrize(
     ("argv", "complaint"),
     [
