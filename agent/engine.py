@@ -244,6 +244,16 @@ class Engine(Protocol):
         ...
 
 
+def check_prompt(name: str, ids: Sequence[int], context: int) -> None:
+    """Whether a policy can begin with a prompt, one token being left to write.
+
+    Raises:
+        EngineProblem: it is empty, or does not fit into the context.
+    """
+    if not 0 < len(ids) < context:
+        raise EngineProblem(f"The prompt has {len(ids)} tokens; {name} takes 1 to {context - 1}. Shorten the question.")
+
+
 def take_turn(engine: Engine, turn: Turn) -> Generation:
     """One turn from beginning to end.
 

@@ -52,6 +52,25 @@ class PolicyTokenizer:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
+class TokenizedEngine:
+    """The base of engines that have their policy's tokenizer; stands before other bases.
+
+    Attributes:
+        text: the tokenizer.
+    """
+
+    text: PolicyTokenizer
+
+    def encode(self, text: str) -> list[int]:
+        return self.text.encode(text)
+
+    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+        return self.text.encode_chat(messages)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self.text.decode(ids)
+
+
 def load_tokenizer(title: str, source: str, *, offline: bool) -> PolicyTokenizer:
     """The tokenizer of a model folder or hub id.
 

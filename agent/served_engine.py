@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from colsearcher.agent.engine import EngineProblem, Message, StopReason, StopStrings, Turn
+from colsearcher.agent.engine import EngineProblem, Message, StopReason, StopStrings, Turn, check_prompt
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -91,10 +91,7 @@ class ServedEngine(ABC):
         )
 
     def start(self, prompt_ids: Sequence[int]) -> ServedSession:
-        if not prompt_ids or len(prompt_ids) >= self.context:
-            raise EngineProblem(
-                f"The prompt has {len(prompt_ids)} tokens; {self.name} takes 1 to {self.context - 1}. Shorten the question."
-            )
+        check_prompt(self.name, prompt_ids, self.context)
         return ServedSession(self, prompt_ids)
 
     def work(self, turns: Sequence[Turn]) -> None:

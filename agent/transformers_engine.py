@@ -14,15 +14,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from colsearcher.agent.engine import (
-    EngineProblem,
-    Message,
-    StopReason,
-    StopStrings,
-    Turn,
-)
+from colsearcher.agent.engine import EngineProblem, StopReason, StopStrings, Turn, check_prompt
 from colsearcher.agent.pictures import Picture, positions
-from colsearcher.agent.policy_tokenizer import PolicyTokenizer
+from colsearcher.agent.policy_tokenizer import PolicyTokenizer, TokenizedEngine
 from colsearcher.agent.slot_cache import SlotCache
 from colsearcher.indexes.errors import ModelProblem
 
@@ -36,7 +30,7 @@ if TYPE_CHECKING:
 _PASS_TOKENS = 16_384
 
 
-class TransformersEngine:
+class TransformersEngine(TokenizedEngine):
     """A loaded policy as an `Engine`.
 
     Args:
@@ -51,7 +45,7 @@ class TransformersEngine:
         self.revision = policy.revision
         self.model: PreTrainedModel = policy.model
         self.tokenizer: PreTrainedTokenizerBase = policy.tokenizer
-        self._text = PolicyTokenizer(policy.name, policy.tokenizer)
+        self.text = PolicyTokenizer(policy.name, policy.tokenizer)
         limit = int(self.model.config.get_text_config().max_position_embeddings)
         self.context = limit if context is None else min(context, limit)
         self.eos_ids = _eos_ids(self.model, self.tokenizer)
@@ -61,15 +55,6 @@ class TransformersEngine:
         self.cutter = policy.cutter
         self._never = () if self.cutter is None else self.cutter.never_written
         self.pad_token = None if self.cutter is None else self.cutter.pad
-
-    def encode(self, text: str) -> list[int]:
-        return self._text.encode(text)
-
-    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        return self._text.encode_chat(messages)
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return self._text.decode(ids)
 
     @property
     def sees(self) -> bool:
@@ -84,10 +69,7 @@ class TransformersEngine:
         return self.cutter.ids(picture), picture
 
     def start(self, prompt_ids: Sequence[int]) -> TransformersSession:
-        if not prompt_ids or len(prompt_ids) >= self.context:
-            raise EngineProblem(
-                f"The prompt has {len(prompt_ids)} tokens; {self.name} takes 1 to {self.context - 1}. Shorten the question."
-            )
+        check_prompt(self.name, prompt_ids, self.context)
         return TransformersSession(self, prompt_ids)
 
     def work(self, turns: Sequence[Turn]) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from colsearcher.agent.engine import EngineProblem, Message, Turn
-from colsearcher.agent.policy_tokenizer import PolicyTokenizer
+from colsearcher.agent.engine import EngineProblem, Turn
+from colsearcher.agent.policy_tokenizer import PolicyTokenizer, TokenizedEngine
 from colsearcher.agent.served_engine import Arrival, PrefixCache, ServedEngine, Stream
 from colsearcher.agent.vllm_sampling import LogprobsMode, arrival, check_mode, sampling_parameters
 from colsearcher.indexes.errors import MissingExtra, ModelProblem
@@ -33,7 +33,7 @@ class _StepStream(Stream):
         self._engine.call_off(self.name)
 
 
-class VllmEngine(ServedEngine):
+class VllmEngine(TokenizedEngine, ServedEngine):
     """A policy in vLLM.
 
     Args:
@@ -83,20 +83,11 @@ class VllmEngine(ServedEngine):
         from vllm import __version__
 
         super().__init__(tokenizer.name, f"vLLM {__version__}", self.llm.model_config.max_model_len)
-        self.tokenizer = tokenizer
+        self.text = tokenizer
         self.logprobs_mode = logprobs_mode
         self._streams: dict[str, _StepStream] = {}
         self._failed: list[Stream] = []
         self._sent = 0
-
-    def encode(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text)
-
-    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        return self.tokenizer.encode_chat(messages)
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return self.tokenizer.decode(ids)
 
     def prefix_cache(self) -> PrefixCache:
         """What vLLM's metrics say."""

@@ -15,10 +15,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from colsearcher.agent.engine import EngineProblem, Message, Turn
+from colsearcher.agent.engine import EngineProblem, Turn
 from colsearcher.agent.http_client import EventStream, HttpClient, ServerProblem
 from colsearcher.agent.http_engine import HttpEngine, HttpStream
-from colsearcher.agent.policy_tokenizer import PolicyTokenizer
+from colsearcher.agent.policy_tokenizer import PolicyTokenizer, TokenizedEngine
 from colsearcher.agent.served_engine import Arrival, PrefixCache, Stream
 from colsearcher.agent.vllm_sampling import LogprobsMode, arrival, check_mode, sampling_parameters
 from colsearcher.indexes.errors import ModelProblem
@@ -28,7 +28,7 @@ _PROBE = "The colour of the sky is"
 _FAR_APART = 0.02
 
 
-class VllmServerEngine(HttpEngine):
+class VllmServerEngine(TokenizedEngine, HttpEngine):
     """A policy on a vLLM server.
 
     Args:
@@ -48,7 +48,7 @@ class VllmServerEngine(HttpEngine):
             served = _served(client, names)
             version = client.get("/version")["version"]
             super().__init__(client, tokenizer.name, f"vLLM {version}, {served['id']}", served["max_model_len"])
-            self.tokenizer = tokenizer
+            self.text = tokenizer
             self.model = str(served["id"])
             self.context = self.context if context is None else min(context, self.context)
             self._check_tokenizer()
@@ -56,15 +56,6 @@ class VllmServerEngine(HttpEngine):
         except (ServerProblem, KeyError) as problem:
             said = f"{client.url} is no vLLM server that this engine knows: it says no {problem}."
             raise ModelProblem(said if isinstance(problem, KeyError) else f"{problem} {_START}") from problem
-
-    def encode(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text)
-
-    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        return self.tokenizer.encode_chat(messages)
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return self.tokenizer.decode(ids)
 
     def prefix_cache(self) -> PrefixCache:
         """What the server's metrics say.
