@@ -229,21 +229,42 @@ PRESETS: Mapping[str, tuple[RewardSum, RewardSum]] = {
 }
 
 
+# What `load_reward` knows without a module.
+REWARDS: tuple[Reward, ...] = (
+    searched,
+    format_kept,
+    tags_balanced_and_searched,
+    thought_and_answered,
+    cover_or_not,
+    broken_tags,
+    broken_answer,
+    answer_f1,
+    answer_em,
+    answer_anls,
+    answer_cover,
+    answer_characters,
+    evidence_ndcg,
+    judge,
+    search_cost,
+    repeated_query,
+    too_long,
+)
+
+
 def load_reward(name: str) -> Reward:
     """A reward of this file by name, or the user's own as `module:function`.
 
     Raises:
         UserError: there is no such function.
     """
+    own = ", ".join(reward.__name__ for reward in REWARDS)
     module, _, function = name.rpartition(":")
     try:
         found: Any = getattr(importlib.import_module(module or __name__), function)
     except (ImportError, AttributeError, ValueError):
-        raise UserError(
-            f"There is no reward «{name}»; name one of {', '.join(_NAMES)}, or your own as module:function."
-        ) from None
-    if not callable(found) or (not module and function not in _NAMES):
-        raise UserError(f"«{name}» is no reward; name one of {', '.join(_NAMES)}, or your own as module:function.")
+        raise UserError(f"There is no reward «{name}»; name one of {own}, or your own as module:function.") from None
+    if not callable(found) or (not module and found not in REWARDS):
+        raise UserError(f"«{name}» is no reward; name one of {own}, or your own as module:function.")
     return found
 
 
@@ -267,24 +288,3 @@ def _weighted_distance(a: str, b: str) -> float:
             change = 0.0 if x == y else max(_weight(x), _weight(y))
             diagonal, row[j] = row[j], min(row[j] + _weight(x), row[j - 1] + _weight(y), diagonal + change)
     return row[-1]
-
-
-_NAMES = (
-    "searched",
-    "format_kept",
-    "tags_balanced_and_searched",
-    "thought_and_answered",
-    "cover_or_not",
-    "broken_tags",
-    "broken_answer",
-    "answer_f1",
-    "answer_em",
-    "answer_anls",
-    "answer_cover",
-    "answer_characters",
-    "evidence_ndcg",
-    "judge",
-    "search_cost",
-    "repeated_query",
-    "too_long",
-)

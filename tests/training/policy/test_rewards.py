@@ -16,7 +16,7 @@ from colsearcher.indexes.address import Address
 from colsearcher.indexes.errors import UserError
 from colsearcher.training.policy import rewards
 from colsearcher.training.policy.outcome import outcome_of
-from colsearcher.training.policy.rewards import PRESETS, RewardSum, Term, load_reward
+from colsearcher.training.policy.rewards import PRESETS, REWARDS, RewardSum, Term, load_reward
 from colsearcher.training.question import Question
 
 GOLD = Question("q", "Which valve replaces part K-40?", ("V-118", "valve V-118"), frozenset({Address("pump.pdf", 12)}))
@@ -190,8 +190,10 @@ def test_users_bring_their_own_rewards(monkeypatch):
         "short": 1.0,
         "answer_em": 1.0,
     }
+    assert [load_reward(reward.__name__) for reward in REWARDS] == list(REWARDS)
+    assert {term.reward for stages in PRESETS.values() for sums in stages for term in sums.terms} <= set(REWARDS)
     with pytest.raises(UserError, match="asks for moon; it may ask for accepted, answer"):
         RewardSum((Term(needs_more),))
-    for name in ("no_such", "my_rewards:none", "no.module:x", "math"):
+    for name in ("no_such", "my_rewards:none", "no.module:x", "math", "Term", "score_answer"):
         with pytest.raises(UserError, match="reward"):
             load_reward(name)
