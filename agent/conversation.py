@@ -258,7 +258,7 @@ class Conversation:
             self.write(f"\n{self.documents(query, found, first)}\n", source="documents")
 
     def look(self) -> None:
-        """Show a part of a page that was found, or say why not."""
+        """Show a part of a page that was found, under the page's number, or say why not."""
         looks = self.read().looks
         if len(looks) == len(self.looks):
             raise _Ended(StopReason.FORMAT_BROKEN)
@@ -267,12 +267,17 @@ class Conversation:
         self.looks.append(Look(looks[-1], place, notice))
         if place is None:
             self.notice(notice or NO_SUCH_PLACE)
-        elif self.engine.sees:
-            self.show([(place, f"[{escape(str(place))}] ")])
-        else:
-            assert self.viewer is not None
+            return
+        number = self.numbers[place.document, place.page]
+        if self.engine.sees:
+            self.show([(place, f"({number}) [{escape(str(place))}] ")])
+            return
+        assert self.viewer is not None
+        try:
             seen = Passage(place, self.viewer.text(place), 1.0)
-            self.write(f"\n{self.documents(self.question, (seen,), 0)}\n", source="documents")
+        except ColSearcherError as problem:
+            raise _Ended(StopReason.RETRIEVER_FAILED, str(problem)) from problem
+        self.write(f"\n{self.documents(self.question, (seen,), number)}\n", source="documents")
 
     def place_of(self, asked: str) -> tuple[Address | None, str | None]:
         """The place that a look names, or why it cannot be shown."""
@@ -282,8 +287,16 @@ class Conversation:
             place = Address.parse(asked)
         except UserError:
             return None, NO_SUCH_PLACE
-        found = {(page.address.document, page.address.page) for search in self.searches for page in search.passages}
-        return (place, None) if (place.document, place.page) in found else (None, NOT_SEEN)
+        return (place, None) if (place.document, place.page) in self.numbers else (None, NOT_SEEN)
+
+    @property
+    def numbers(self) -> dict[tuple[str, int], int]:
+        """The number under which each page, by document and number in it, was shown."""
+        return {
+            (page.address.document, page.address.page): number
+            for search in self.searches
+            for number, page in enumerate(search.passages, search.first)
+        }
 
     def notice(self, text: str) -> None:
         self.write(f"\n{format_notice(text)}\n", source="documents")

@@ -186,6 +186,30 @@ def test_a_look_shows_a_part_of_a_found_page(sees):
     assert [look.notice for look in again.looks] == [None, NO_LOOK_LEFT, NO_LOOK_LEFT]
 
 
+@pytest.mark.parametrize("sees", [True, False])
+def test_what_is_looked_at_has_the_number_of_its_page(sees):
+    more = "<begin_of_query>chair of the board<end_of_query>"
+    looks = ["<look>report.pdf#p=6&box=0,0,1,0.5</look>", "<look>pump.pdf#p=12</look>"]
+    engine = ScriptedEngine([GOOD, more, *looks, DONE], sees=sees)
+    rollout = roll([], SEEING, engine=engine, viewer=Gallery(), budgets=Budgets(total_tokens=9000))
+    numbers = {str(page.address): n for s in rollout.searches for n, page in enumerate(s.passages, s.first)}
+    assert numbers["report.pdf#p=6"] > 3 and numbers["pump.pdf#p=12"] == 1
+    part, whole = [segment.text for segment in rollout.segments if segment.source == "documents"][-2:]
+    assert f"\n({numbers['report.pdf#p=6']}) [report.pdf#p=6&box=" in part
+    assert "\n(1) [pump.pdf#p=12] " in whole
+
+
+def test_words_that_cannot_be_read_end_the_rollout_with_the_reason():
+    class Damaged(Gallery):
+        def text(self, place):
+            raise IndexProblem("The index is damaged. Run colsearcher verify.")
+
+    engine = ScriptedEngine([GOOD, "<look>pump.pdf#p=12</look>", DONE])
+    rollout = roll([], SEEING, engine=engine, viewer=Damaged())
+    assert (rollout.stop, rollout.error) == (StopReason.RETRIEVER_FAILED, "The index is damaged. Run colsearcher verify.")
+    assert rollout.text.endswith("</look>")
+
+
 def test_a_page_that_cannot_be_drawn_ends_the_rollout_with_the_reason():
     class Gone(Gallery):
         def picture(self, place):
