@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from colsearcher.agent.policy import Policy
 from colsearcher.agent.protocol import REASONING, SEEING
 from colsearcher.agent.record import Budgets
 from colsearcher.agent.source import Source
+from colsearcher.agent.terminal import duration
 from colsearcher.indexes.errors import UserError
 from colsearcher.training.answer_metrics import normalise
 from colsearcher.training.policy.cold_start import Example, examples
@@ -21,6 +23,7 @@ from colsearcher.training.question import Question
 from colsearcher.training.retriever.run_folder import RunFolder
 
 _EXAMPLES, _CHECKPOINTS = "examples.jsonl", "checkpoints"
+_TELL_EVERY = 50  # conversations
 LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -56,8 +59,13 @@ def without_asked(questions: Sequence[Question], held_out: Sequence[Question]) -
     return kept
 
 
-def make_examples(questions: Sequence[Question], source: Source, engine: Engine, budgets: Budgets) -> list[Example]:
+def make_examples(
+    questions: Sequence[Question], source: Source, engine: Engine, budgets: Budgets, tell: Callable[[str], None]
+) -> list[Example]:
     """Examples about the questions that have gold pages in the source.
+
+    Args:
+        tell: is told how far it is after every 50 conversations and after the last.
 
     Raises:
         UserError: the source has no words of its own, or no question could be made an example.
@@ -70,7 +78,15 @@ def make_examples(questions: Sequence[Question], source: Source, engine: Engine,
     texts = {str(place): index.page(place.document, place.page).text for q in asked for place in q.evidence}
     protocol = SEEING if engine.sees and source.viewer else REASONING
     viewer = source.viewer if protocol.looks else None
-    found = list(examples(asked, texts, engine, source.retriever, protocol, budgets, viewer))
+    started = time.monotonic()
+
+    def on_progress(done: int, all: int, kept: int) -> None:
+        if done % _TELL_EVERY and done < all:
+            return
+        left = duration((time.monotonic() - started) / done * (all - done))
+        tell(f"{done:,}/{all:,} conversations, {kept:,} kept" + (f", about {left} left" if done < all else ""))
+
+    found = list(examples(asked, texts, engine, source.retriever, protocol, budgets, viewer, on_progress))
     if not found:
         raise UserError(
             f"None of the {len(questions)} questions became an example: their gold pages are not in {source.place}, or no "

@@ -8,7 +8,7 @@ searches do not find what the answer needs are dropped, so nothing is learned th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,12 +117,21 @@ def examples(
     protocol: Protocol,
     budgets: Budgets,
     viewer: Viewer | None = None,
+    on_progress: Callable[[int, int, int], None] = lambda done, all, kept: None,
 ) -> Iterator[Example]:
-    """Conversations about questions with gold pages, those that end in the gold answer in a format without a fault."""
+    """Conversations about questions with gold pages, those that end in the gold answer in a format without a fault.
+
+    Args:
+        on_progress: called after each conversation with how many of how many are done, and how many of them were kept.
+    """
     asked = [question for question in questions if question.evidence and question.answerable]
     teachers = [GoldTeacher(question, texts) for question in asked]
-    for _, rollout in taught_rollouts(teachers, engine, retriever, protocol, budgets, viewer):
-        if rollout.stop is StopReason.ANSWERED and not rollout.parsed.problems:
+    kept = 0
+    for done, (_, rollout) in enumerate(taught_rollouts(teachers, engine, retriever, protocol, budgets, viewer), 1):
+        good = rollout.stop is StopReason.ANSWERED and not rollout.parsed.problems
+        kept += good
+        on_progress(done, len(asked), kept)
+        if good:
             yield example_of(rollout)
 
 

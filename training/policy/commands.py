@@ -75,7 +75,7 @@ class TrainSft:
 
         def make() -> list[Example]:
             with open_source(place, tell) as source:
-                return make_examples(kept, source, TransformersEngine(policy), budgets)
+                return make_examples(kept, source, TransformersEngine(policy), budgets, tell)
 
         config = {name: _plain(value) for name, value in asdict(self).items() if name not in ("resume", "json", "out")}
         result = cold_start(asked, config, policy, self.out, make, resume=self.resume, tell=tell)

@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 
 import pytest
+from fake_embedder import HashEmbedder
 from fake_retriever import PAGES, Shelf
 from tiny_policy import tiny_policy
 
 from colsearcher.agent.protocol import REASONING
 from colsearcher.agent.record import Budgets
+from colsearcher.agent.source import Source
 from colsearcher.agent.transformers_engine import TransformersEngine
 from colsearcher.indexes.address import Address
 from colsearcher.indexes.errors import UserError
-from colsearcher.training.policy.cold_run import ColdRun, cold_start
+from colsearcher.retrieval.passages import index_passages
+from colsearcher.retrieval.searcher import Searcher
+from colsearcher.training.policy import cold_run
+from colsearcher.training.policy.cold_run import ColdRun, cold_start, make_examples
 from colsearcher.training.policy.cold_start import examples, key_words
 from colsearcher.training.policy.sft import Cold, rows_of
 from colsearcher.training.question import Question
@@ -82,6 +87,19 @@ def test_yes_and_no_need_every_gold_page(engine):
     asked = question("Is part K-40 a check valve?", "yes", "pump.pdf#p=12")
     assert "<answer> yes (1) </answer>" in taught(engine, asked)[0].text
     assert taught(engine, question("Is part K-40 a check valve?", "yes", "pump.pdf#p=12", "harbour.pdf#p=1")) == []
+
+
+def test_making_examples_tells_how_far_it_is(engine, tmp_path, monkeypatch):
+    monkeypatch.setattr(cold_run, "_TELL_EVERY", 2)
+    documents = {f"Pump {n}": (f"Pump {n} has the valve V-{n}.",) for n in range(5)}
+    asked = [question(f"Which valve has pump {n}?", f"V-{min(n, 3)}", f"Pump {n}#p=1") for n in range(5)]
+    told: list[str] = []
+    embedder = HashEmbedder()
+    with index_passages(tmp_path / "index", documents, embedder) as index:
+        made = make_examples([HIDDEN, *asked], Source.of(Searcher(index, embedder)), engine, BUDGETS, told.append)
+    assert len(made) == 4 and len(told) == 3
+    assert told[0].startswith("2/5 conversations, ") and told[0].endswith(" left")
+    assert told[1].startswith("4/5 conversations, ") and told[2] == "5/5 conversations, 4 kept"
 
 
 def test_labels_are_the_policys_tokens_and_the_end(engine):
