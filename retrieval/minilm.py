@@ -19,7 +19,7 @@ import numpy as np
 
 from colsearcher.indexes.errors import UserError
 from colsearcher.indexes.records import PageEmbedding, QueryEmbedding
-from colsearcher.retrieval.page import Page
+from colsearcher.retrieval.page import Page, Words
 from colsearcher.retrieval.weights import PinnedFile
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class MiniLMEmbedder:
 
     def embed_pages(self, pages: Sequence[Page]) -> list[PageEmbedding]:
         encoded = [
-            self._tokenizer.encode([word.text for word in page.words], is_pretokenized=True, add_special_tokens=False)
+            self._tokenizer.encode(Words.of(page.words).texts, is_pretokenized=True, add_special_tokens=False)
             if page.words
             else None
             for page in pages
@@ -221,5 +221,5 @@ def _batches(windows: Sequence[_Window]) -> list[list[_Window]]:
 
 def _token_boxes(page: Page, word_ids: Sequence[int]) -> np.ndarray:
     """(tokens, 4) float32: each token has the box of its word."""
-    boxes = np.array([word.box for word in page.words], dtype=np.float32).reshape(-1, 4)
+    boxes = np.array(Words.of(page.words).corners, dtype=np.float32).reshape(-1, 4)
     return boxes[np.array(word_ids, dtype=np.int64)]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
-
-from PIL import Image
+from typing import TYPE_CHECKING, Literal, overload
 
 from colsearcher.indexes.address import Address, Box
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Renderer = Literal["pdfium", "poppler", "image"]
 WordSource = Literal["text", "ocr", "none"]
@@ -22,6 +24,61 @@ class Word:
 
     text: str
     box: Box
+
+
+class Words(Sequence[Word]):
+    """Many words, kept as a list of texts and one array of corners: a `Word` is made when somebody asks for it.
+
+    A page has hundreds, and what reads, sends, embeds and stores it needs none of them as an object.
+
+    >>> Words(["one", "two"], array("d", [0, 0, 0.5, 1, 0.5, 0, 1, 1]))[1]
+    Word(text='two', box=(0.5, 0.0, 1.0, 1.0))
+
+    Attributes:
+        texts: the words' texts; none holds white space or is empty.
+        corners: x0, y0, x1, y1 of each word after the other.
+    """
+
+    __slots__ = ("corners", "texts")
+
+    def __init__(self, texts: Sequence[str], corners: array[float]) -> None:
+        self.texts = texts
+        self.corners = corners
+
+    @classmethod
+    def of(cls, words: Sequence[Word]) -> Words:
+        """Words in this form, themselves where they have it already."""
+        if isinstance(words, Words):
+            return words
+        return cls([word.text for word in words], array("d", [corner for word in words for corner in word.box]))
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @overload
+    def __getitem__(self, at: int) -> Word: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Word]: ...
+
+    def __getitem__(self, at: int | slice) -> Word | Sequence[Word]:
+        if isinstance(at, slice):
+            return tuple(self)[at]
+        first = 4 * range(len(self))[at]
+        x0, y0, x1, y1 = self.corners[first : first + 4]
+        return Word(self.texts[at], (x0, y0, x1, y1))
+
+    def __iter__(self) -> Iterator[Word]:
+        corners = iter(self.corners)
+        return map(Word, self.texts, zip(corners, corners, corners, corners, strict=True))
+
+    def __eq__(self, other: object) -> bool:
+        return tuple(self) == tuple(other) if isinstance(other, Sequence) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return repr(tuple(self))
 
 
 @dataclass(frozen=True)
@@ -55,7 +112,7 @@ class Page:
     number: int
     image: PageImage | None
     size: tuple[float, float]
-    words: tuple[Word, ...] = ()
+    words: Sequence[Word] = ()
     word_source: WordSource = "none"
     blank: bool = False
     ocr_reason: OcrReason | None = None
@@ -69,4 +126,4 @@ class Page:
     @property
     def text(self) -> str:
         """The words joined by spaces."""
-        return " ".join(word.text for word in self.words)
+        return " ".join(Words.of(self.words).texts)

@@ -31,7 +31,7 @@ class ReadSettings:
         page_seconds: a page that takes longer is given up and reported.
         max_pixels: no page is drawn with more pixels than this.
         picture_pixels: draw every page with at most so many pixels and keep the picture; 0 keeps none.
-        workers: reading processes; None for one per processor.
+        workers: reading processes; None for as many as there is need of, at most one per processor.
         worker_bytes: the memory that one reading process may take, on Linux; a page that needs more is reported.
 
     Raises:

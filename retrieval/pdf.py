@@ -17,7 +17,7 @@ from PIL import Image
 
 from colsearcher.indexes.errors import FileProblem
 from colsearcher.retrieval.corpus import unreadable
-from colsearcher.retrieval.page import Word
+from colsearcher.retrieval.page import Words
 from colsearcher.retrieval.rescue import has_no_pages, with_new_page_tree
 from colsearcher.retrieval.textlayer import clean, words_of
 
@@ -93,7 +93,7 @@ class PdfFile:
         with _PDFIUM:
             return self._page(number).get_size()
 
-    def words(self, number: int) -> tuple[Word, ...]:
+    def words(self, number: int) -> Words:
         """The words of the text layer, see `textlayer.words_of`.
 
         Raises:

@@ -7,8 +7,10 @@ scan are shared out like those of many small files, and a slow consumer holds th
 
 from __future__ import annotations
 
+import math
 import os
 import sys
+import time
 from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -28,6 +30,9 @@ Records: TypeAlias = Generator[ReadRecord, None, None]
 CHUNK = 8
 # Tasks that may be started before the first of them is done, for each process: it bounds the pages held in memory.
 AHEAD = 4
+# So many seconds have to be waited for the first process before others start. One reads text layers faster than most models
+# take them, and to start one more costs a processor as much as thirty such pages.
+PATIENCE = 2.0
 
 
 class Read(Protocol):
@@ -124,22 +129,37 @@ class _Reading:
         self._coming = iter(sources)
         self._slots: deque[_Slot] = deque()
         self._workers = workers
+        self._patience = 0.0 if settings.workers else PATIENCE
+        # Seconds that were spent waiting for processes, less those in which nobody wanted what they had read.
+        self._waited = 0.0
 
     def run(self, *, keep: bool = False) -> Records:
         done = False
         try:
             while self._fill():
                 self._assign()
-                for worker in wait_for(list(self._workers)):
+                for worker in self._wait():
                     self._take(worker)
                 for worker in [worker for worker in self._workers if worker.seconds_left < 0]:
                     self._replace(worker, worker.why_overdue())
+                started = time.monotonic()
                 yield from self._finished()
+                self._waited = max(0.0, self._waited - (time.monotonic() - started))
             done = True
         finally:
             # What has not come to its end leaves processes with work in hand, whose records would come next time.
             while self._workers and not (keep and done):
                 self._workers.popitem()[0].end()
+
+    def _wait(self) -> list[Worker]:
+        """The workers that have something to say; perhaps none, when it is time to start others."""
+        working = any(worker.ready for worker in self._workers)
+        started = time.monotonic()
+        left = self._patience - self._waited
+        told = wait_for(list(self._workers), left if working and left > 0 and len(self._workers) < self._limit else math.inf)
+        if working:
+            self._waited += time.monotonic() - started
+        return told
 
     def _fill(self) -> bool:
         """Put the next sources in line; False when everything is done."""
@@ -162,7 +182,8 @@ class _Reading:
             self._workers[worker] = slot
             worker.assign(slot.task)
         starting = sum(not worker.ready for worker in self._workers)
-        if len(waiting) > len(idle) + starting and len(self._workers) < self._limit:
+        enough = self._limit if len(self._workers) > 1 or self._waited >= self._patience else 1
+        if len(waiting) > len(idle) + starting and len(self._workers) < enough:
             self._workers[Worker(self._settings, max(1, self._cores // self._limit))] = None
 
     def _take(self, worker: Worker) -> None:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 
 import pypdfium2 as pdfium
 import pypdfium2.raw as raw
 
 from colsearcher.indexes.address import Box
 from colsearcher.indexes.errors import FileProblem
-from colsearcher.retrieval.page import Word
+from colsearcher.retrieval.page import Words
 
 # pdfium reports the hyphen at which a line breaks a word as one of these, and leaves out the line break after it.
 _LINE_HYPHENS = "\x02\ufffe"
-_RUNS = re.compile(rf"(?P<part>[^\s{_LINE_HYPHENS}]+)|(?P<space>[\s{_LINE_HYPHENS}]*\s[\s{_LINE_HYPHENS}]*)")
+_PART = rf"[^\s{_LINE_HYPHENS}]+"
+_PARTS = re.compile(_PART)
+_WORDS = re.compile(rf"{_PART}(?:[{_LINE_HYPHENS}]+{_PART})*")
 
 
-def words_of(page: pdfium.PdfPage) -> tuple[Word, ...]:
+def words_of(page: pdfium.PdfPage) -> Words:
     """The words that lie on the page as it is shown, in the order pdfium gives. The caller holds pdfium's lock.
 
     A word broken by a hyphen at the end of a line is joined; its box is that of the longer part. Text is NFKC (so
@@ -33,10 +37,12 @@ def words_of(page: pdfium.PdfPage) -> tuple[Word, ...]:
     if not text:
         raise FileProblem("The page's text layer is broken; --ocr always reads its pixels instead.")
     try:
-        words = [_word(parts, text, place) for parts in _split(text)]
-        return tuple([word for word in words if word is not None])
+        spans = _spans(_characters(text))
+        boxes = [place(box) for box in _boxes(text, spans)]
     finally:
         raw.FPDFText_ClosePage(text)
+    kept = [(content, box) for (_, _, content), box in zip(spans, boxes, strict=True) if box is not None]
+    return Words([content for content, _ in kept], array("d", itertools.chain.from_iterable([box for _, box in kept])))
 
 
 def clean(text: str) -> str:
@@ -51,21 +57,21 @@ def clean(text: str) -> str:
     return " ".join(text.split())
 
 
-# The characters of one word as (first index, last index, text), one part for each line that it stands on.
-_Part = tuple[int, int, str]
-
-
-def _split(text: raw.FPDF_TEXTPAGE) -> Iterator[list[_Part]]:
-    """Cut the characters of a text page at white space."""
-    parts: list[_Part] = []
-    for run in _RUNS.finditer(_characters(text)):
-        if run.lastgroup == "part":
-            parts.append((run.start(), run.end() - 1, run[0]))
-        elif parts:
-            yield parts
-            parts = []
-    if parts:
-        yield parts
+def _spans(characters: str) -> list[tuple[int, int, str]]:
+    """The words among the characters of a page: first and last index of the part whose box is the word's, clean text."""
+    spans = []
+    for match in _WORDS.finditer(characters):
+        content = match[0]
+        first, end = match.span()
+        # A page has hundreds of words: what most of them are takes the short way.
+        if not (content.isascii() and content.isprintable()):
+            parts = list(_PARTS.finditer(characters, first, end))
+            first, end = max(parts, key=lambda part: part.end() - part.start()).span()
+            content = clean("".join([part[0] for part in parts])).replace(" ", "")
+            if not content:
+                continue
+        spans.append((first, end - 1, content))
+    return spans
 
 
 def _characters(text: raw.FPDF_TEXTPAGE) -> str:
@@ -81,27 +87,23 @@ def _characters(text: raw.FPDF_TEXTPAGE) -> str:
     return "".join(chr(code) if code < 0x110000 else "\ufffd" for code in codes)
 
 
-def _word(parts: list[_Part], text: raw.FPDF_TEXTPAGE, place: Callable[[Box], Box | None]) -> Word | None:
-    # A page has hundreds of words: what most of them are takes the short way.
-    if len(parts) == 1:
-        first, last, content = parts[0]
-    else:
-        first, last, _ = max(parts, key=lambda part: part[1] - part[0])
-        content = "".join([part[2] for part in parts])
-    if not (content.isascii() and content.isprintable()):
-        content = clean(content).replace(" ", "")
-        if not content:
-            return None
-    loose = raw.FS_RECTF()
-    begin = _char_box(text, first, loose)
-    box = place(begin if first == last else _union(begin, _char_box(text, last, loose)))
-    return None if box is None else Word(content, box)
+def _boxes(text: raw.FPDF_TEXTPAGE, spans: Sequence[tuple[int, int, str]]) -> Iterator[Box]:
+    """(left, bottom, right, top) from the first to the last character of each part, in the page's own points."""
+    # pdfium fills one array, which is read at once: to look at one of its fields takes as long as to compute it.
+    ends = [index for first, last, _ in spans for index in (first, last)]
+    rects = (raw.FS_RECTF * len(ends))()
+    for index, rect in zip(ends, rects, strict=True):
+        raw.FPDFText_GetLooseCharBox(text, index, rect)
+    sides = iter(array("f", bytes(rects)))
+    boxes = (
+        (left, bottom, right, top) if top > bottom else _char_box(text, index)
+        for index, left, top, right, bottom in zip(ends, sides, sides, sides, sides, strict=False)
+    )
+    return map(_union, boxes, boxes)
 
 
-def _char_box(text: raw.FPDF_TEXTPAGE, index: int, loose: raw.FS_RECTF) -> Box:
-    """(left, bottom, right, top) of a character in the page's own points, as high as its line; `loose` is scratch."""
-    if raw.FPDFText_GetLooseCharBox(text, index, ctypes.byref(loose)) and loose.top > loose.bottom:
-        return loose.left, loose.bottom, loose.right, loose.top
+def _char_box(text: raw.FPDF_TEXTPAGE, index: int) -> Box:
+    """The box of a character itself, for one that has none as high as its line."""
     left, right, bottom, top = (ctypes.c_double() for _ in range(4))
     raw.FPDFText_GetCharBox(text, index, left, right, bottom, top)
     return left.value, bottom.value, right.value, top.value

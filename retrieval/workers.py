@@ -147,9 +147,9 @@ class Worker:
         self.connection.close()
 
 
-def wait_for(workers: list[Worker]) -> list[Worker]:
-    """The workers that have sent something or have died, after waiting until there is one or one is overdue."""
-    timeout = max(0.0, min((worker.seconds_left for worker in workers), default=0.0))
+def wait_for(workers: list[Worker], seconds: float = float("inf")) -> list[Worker]:
+    """The workers that have sent something or have died, after waiting until there is one, one is overdue or time is up."""
+    timeout = max(0.0, min(seconds, min((worker.seconds_left for worker in workers), default=0.0)))
     readable = set(wait([worker.connection for worker in workers], None if timeout == float("inf") else timeout))
     return [worker for worker in workers if worker.connection in readable]
 

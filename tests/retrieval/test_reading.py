@@ -12,7 +12,7 @@ import pytest
 from documents import endless_pdf, locked_pdf, picture, text_pdf
 
 from colsearcher.indexes.errors import MissingExtra, UserError
-from colsearcher.retrieval import workers
+from colsearcher.retrieval import reading, workers
 from colsearcher.retrieval.corpus import Source, find_sources
 from colsearcher.retrieval.page import Page
 from colsearcher.retrieval.reading import (
@@ -85,9 +85,16 @@ def test_pages_that_are_done_are_skipped(tmp_path: Path) -> None:
 
 def test_one_large_document_is_shared_out(tmp_path: Path) -> None:
     source = find_sources([numbered(tmp_path / "a.pdf", 60)]).files
-    reading = read_documents(source, ReadSettings(workers=2, ocr="never"))
-    at_once = max(len(readers()) for _ in reading)
+    at_once = max(len(readers()) for _ in read_documents(source, ReadSettings(workers=2, ocr="never")))
     assert at_once == 2
+
+
+def test_one_process_reads_until_it_is_found_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = find_sources([numbered(tmp_path / "a.pdf", 60)]).files
+    for patience, most in ((60.0, 1), (0.001, 2)):
+        monkeypatch.setattr(reading, "PATIENCE", patience)
+        monkeypatch.setattr(reading, "_cores", lambda: 2)
+        assert max(len(readers()) for _ in read_documents(source, ReadSettings(ocr="never"))) == most
 
 
 def test_a_page_without_end_is_given_up_and_the_next_one_read(tmp_path: Path) -> None:
