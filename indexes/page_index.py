@@ -137,6 +137,10 @@ class PageIndex:
             self._sweep_candidates(self._tuning())
             yield self
 
+    def prepare(self) -> None:
+        """Load what `add` computes with, which takes most of a second the first time; it would load it itself."""
+        self._writer.prepare()
+
     def add(self, documents: Iterable[DocumentRecord], pages: Sequence[PageRecord]) -> None:
         """Store a batch of pages in one transaction, pooled if the manifest says so.
 

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+
 from colsearcher.indexes import catalog
 from colsearcher.indexes.errors import IndexProblem, UserError
 from colsearcher.indexes.places import encode_places
@@ -46,6 +48,10 @@ class Writer:
         self._db = db
         self._segments = segments
         self._storage = storage
+
+    def prepare(self) -> None:
+        nothing = PageEmbedding(np.zeros((1, self._storage.dim), np.float16), np.zeros((1, 4), np.float32), np.zeros(1, bool))
+        encode_rows([nothing], self._storage)
 
     def add(self, documents: Iterable[DocumentRecord], pages: Sequence[PageRecord]) -> None:
         embeddings = [page.embedding for page in pages if len(page.embedding.vectors)]

@@ -25,7 +25,7 @@ from colsearcher.indexes.records import DocumentRecord, PageEmbedding, PageRecor
 from colsearcher.retrieval.corpus import ReadProblem, Source, Sources, content_hash
 from colsearcher.retrieval.embedder import PageEmbedder
 from colsearcher.retrieval.ocr import OcrEngine
-from colsearcher.retrieval.page import Page
+from colsearcher.retrieval.page import Page, Words
 from colsearcher.retrieval.page_reader import OcrMode
 from colsearcher.retrieval.pipeline import InOrder, read_ahead
 from colsearcher.retrieval.projection import keep_projection
@@ -250,6 +250,7 @@ class _Run:
 
     def __enter__(self) -> Self:
         self._storing.__enter__()
+        self._storing.before(self._index.prepare)
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -312,13 +313,13 @@ class _Run:
 
 def page_record(page: Page, embedding: PageEmbedding) -> PageRecord:
     """A page and its vectors as the index stores them."""
-    boxes = np.array([word.box for word in page.words], dtype=np.float32).reshape(-1, 4)
+    words = Words.of(page.words)
     return PageRecord(
         page.document,
         page.number,
         embedding,
-        page.text,
-        boxes,
+        " ".join(words.texts),
+        np.array(words.corners, dtype=np.float32).reshape(-1, 4),
         page.size,
         page.word_source,
         page.ocr_reason,

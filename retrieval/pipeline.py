@@ -80,6 +80,10 @@ class InOrder(Generic[Item, Result]):
         self.begun = False
         self._broken = False
 
+    def before(self, action: Callable[[], None]) -> None:
+        """Do something in the thread that finishes, before the first result that has not come to it."""
+        self._given.append(self._last.submit(action))
+
     def give(self, item: Item) -> None:
         """Give out one piece of work; waits while more than `workers` pieces are on their way.
 

@@ -50,6 +50,15 @@ def test_closing_closes_the_generator_in_its_own_thread():
     assert closed == ["colsearcher-read-ahead"]
 
 
+def test_what_comes_before_the_results_is_done_before_them():
+    finished = []
+    with InOrder(lambda i: i, lambda i, r: finished.append(i), 2) as stages:
+        stages.before(lambda: time.sleep(0.05) or finished.append("ready"))
+        for i in range(3):
+            stages.give(i)
+    assert finished == ["ready", 0, 1, 2]
+
+
 def test_results_are_finished_in_the_order_of_the_work():
     finished = []
     with InOrder(lambda i: time.sleep(0.05 if i % 2 == 0 else 0) or i * i, lambda i, r: finished.append((i, r)), 2) as stages:
