@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from colsearcher.indexes.errors import UserError
-from colsearcher.indexes.rotation import rotate, rotate_back
+from colsearcher.indexes.rotation import rotate_back, rotate_rows
 
 # Rows that are rotated and encoded at a time: bounds the memory of a build.
 _CHUNK_ROWS = 65_536
@@ -71,7 +71,7 @@ class Codec:
         factors = np.empty(n, dtype=np.float32)
         for start in range(0, n, _CHUNK_ROWS):
             rows = slice(start, start + _CHUNK_ROWS)
-            rotated = rotate(vectors_N_D[rows])
+            rotated = rotate_rows(vectors_N_D[rows])
             if self.bits == 8:
                 encode_int8(rotated, codes[rows], factors[rows])
             else:

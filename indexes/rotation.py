@@ -24,6 +24,19 @@ def rotate(vectors_N_D: np.ndarray) -> np.ndarray:
     return _apply(vectors_N_D, transpose=False)
 
 
+def rotate_rows(vectors_N_D: np.ndarray) -> np.ndarray:
+    """`rotate` for pages, on one processor and each row by itself: its rounding does not depend on what else is turned.
+
+    >>> x = np.random.default_rng(0).normal(size=(20, 100)).astype(np.float32)
+    >>> np.allclose(rotate_rows(x), rotate(x), atol=1e-5)
+    True
+    """
+    from colsearcher.indexes.kernels.product import multiply
+
+    left, right = _factors(vectors_N_D.shape[1])
+    return _turn_left(multiply(vectors_N_D.reshape(-1, len(right)), _panels(vectors_N_D.shape[1]), len(right)), left)
+
+
 def rotate_back(vectors_N_D: np.ndarray) -> np.ndarray:
     """The inverse of `rotate`."""
     return _apply(vectors_N_D, transpose=True)
@@ -35,8 +48,20 @@ def _apply(vectors_N_D: np.ndarray, *, transpose: bool) -> np.ndarray:
     if transpose:
         left, right = left.T, right.T
     # One product of two matrices: numpy multiplies a stack of rows one by one.
-    x = vectors_N_D.astype(np.float32, copy=False).reshape(n * len(left), len(right)) @ right
-    return np.matmul(left.T, x.reshape(n, len(left), len(right))).reshape(n, dim) if len(left) > 1 else x
+    return _turn_left(vectors_N_D.astype(np.float32, copy=False).reshape(n * len(left), len(right)) @ right, left)
+
+
+def _turn_left(x: np.ndarray, left: np.ndarray) -> np.ndarray:
+    """(N, f * d) from (N * f, d) and (f, f): the other half of the Kronecker product."""
+    f, d = len(left), x.shape[1]
+    return np.matmul(left.T, x.reshape(-1, f, d)).reshape(-1, f * d) if f > 1 else x
+
+
+@functools.cache
+def _panels(dim: int) -> np.ndarray:
+    from colsearcher.indexes.kernels.product import panels_of
+
+    return panels_of(_factors(dim)[1])
 
 
 @functools.cache

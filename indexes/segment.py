@@ -105,11 +105,13 @@ def encode_rows(embeddings: Sequence[PageEmbedding], storage: Storage) -> Stored
     centres = np.empty((len(rows_P), 0), dtype="<f2")
     to_encode = vectors
     if storage.codec.bits < 16:
-        widened = vectors.astype(np.float32)
-        ends = np.cumsum(rows_P)
-        pages = zip((ends - rows_P).tolist(), ends.tolist(), strict=True)
-        centres = np.array([widened[start:stop].mean(axis=0) for start, stop in pages]).astype("<f2")
-        to_encode = widened - np.repeat(centres.astype(np.float32), rows_P, axis=0)
+        from colsearcher.indexes.kernels.encode import widened
+
+        to_encode = widened(vectors)
+        pages = np.split(to_encode, np.cumsum(rows_P)[:-1])
+        centres = np.array([page.mean(axis=0) for page in pages]).astype("<f2")
+        for page, centre in zip(pages, centres.astype(np.float32), strict=True):
+            page -= centre
     return StoredRows(
         storage.codec.encode(to_encode),
         centres,

@@ -73,7 +73,8 @@ class Writer:
         self.unlink(dropped)
 
     def _write(self, embeddings: Sequence[PageEmbedding]) -> SegmentFile:
-        return write_segment(self._segments, [encode_rows(embeddings, self._storage)], self._storage)
+        # Page by page: what is computed of one stays in the processor's cache.
+        return write_segment(self._segments, [encode_rows([e], self._storage) for e in embeddings], self._storage)
 
     def remove(self, documents: Sequence[str]) -> int:
         with catalog.transaction(self._db) as db:

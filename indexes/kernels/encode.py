@@ -1,4 +1,4 @@
-"""Rounding rotated vectors to the grids of `colsearcher.indexes.codecs`, compiled."""
+"""From float16 vectors to float32, and from rotated ones to the grids of `colsearcher.indexes.codecs`, compiled."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import Any
 
 import numba
 import numpy as np
+
+from colsearcher.indexes.kernels.vector_ops import LANES, widen_halves
 
 # Half a grid step, in standard deviations of a component: the best for a Gaussian (Max 1960), tried times each stretch.
 _HALF_STEPS = {1: 0.798, 2: 0.498, 4: 0.168}
@@ -21,6 +23,23 @@ def encode_levels(rotated_N_D: np.ndarray, bits: int, codes_N_B: np.ndarray, fac
 def encode_int8(rotated_N_D: np.ndarray, codes_N_D: np.ndarray, factors_N: np.ndarray) -> None:
     """Fill in the codes of 8 bits and the factors of rotated float32 vectors."""
     _encode_int8(rotated_N_D, codes_N_D.view(np.int8), factors_N)
+
+
+def widened(vectors_N_D: np.ndarray) -> np.ndarray:
+    """A float32 copy of float16 vectors, which numpy makes number by number, or of others."""
+    if vectors_N_D.dtype != np.float16:
+        return vectors_N_D.astype(np.float32)
+    source = np.ascontiguousarray(vectors_N_D).reshape(-1)
+    target = np.empty(len(source), dtype=np.float32)
+    whole = len(source) // LANES * LANES
+    _widen(source.ctypes.data, target.ctypes.data, whole)
+    target[whole:] = source[whole:]
+    return target.reshape(vectors_N_D.shape)
+
+
+@_compiled
+def _widen(source: int, target: int, count: int) -> None:
+    widen_halves(source, target, count)
 
 
 @_compiled

@@ -14,6 +14,9 @@ from numba import extending, types
 from numba.core import cgutils
 
 LANES = 16
+# What `multiply_rows` multiplies at a time: it fills the registers of a processor that has 32 of `LANES` numbers.
+PANEL = 2 * LANES
+PANEL_ROWS = 8
 
 # Typed as what it makes: functions that compiled code calls without the typing context.
 intrinsic: Any = extending.intrinsic
@@ -195,6 +198,36 @@ def dot_four_rows(_: Any, rows: Any, row_stride: Any, query: Any, depth: Any, in
             _store(b, b.load(total), b.add(sums, b.mul(sums_stride, _constant(i))))
 
     return types.void(_A, _A, _A, _A, _A, _A, _A), returning_nothing(emit)
+
+
+@intrinsic
+def multiply_rows(_: Any, rows: Any, row_stride: Any, panel: Any, depth: Any, product: Any, product_stride: Any) -> Any:
+    """`PANEL_ROWS` float32 rows times a (depth, `PANEL`) float32 panel of a matrix, into as many rows of `product`.
+
+    Every number is summed from the first to the last, whatever is multiplied with it.
+    """
+
+    def emit(b: ir.IRBuilder, values: Any) -> None:
+        rows, row_stride, panel, depth, product, product_stride = values
+        fused = declare(b, "llvm.fmuladd.v16f32", _FLOATS, _FLOATS, _FLOATS, _FLOATS)
+        parts = [_constant(4 * LANES * part) for part in range(PANEL // LANES)]
+        totals = [[cgutils.alloca_once(b, _FLOATS) for _ in parts] for _ in range(PANEL_ROWS)]
+        for row in totals:
+            for total in row:
+                b.store(ir.Constant(_FLOATS, [0.0] * LANES), total)
+        with cgutils.for_range(b, depth) as loop:
+            line = b.add(panel, b.mul(loop.index, _constant(4 * PANEL)))
+            columns = [_load(b, b.add(line, part), _FLOATS) for part in parts]
+            for i, row in enumerate(totals):
+                place = b.add(b.add(rows, b.mul(row_stride, _constant(i))), b.mul(loop.index, _constant(4)))
+                value = _spread(b, b.load(b.inttoptr(place, _FLOAT.as_pointer())))
+                for column, total in zip(columns, row, strict=True):
+                    b.store(b.call(fused, [value, column, b.load(total)]), total)
+        for i, row in enumerate(totals):
+            for part, total in zip(parts, row, strict=True):
+                _store(b, b.load(total), b.add(b.add(product, b.mul(product_stride, _constant(i))), part))
+
+    return types.void(_A, _A, _A, _A, _A, _A), returning_nothing(emit)
 
 
 @intrinsic(prefer_literal=True)
