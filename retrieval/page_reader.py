@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
-from PIL import Image
-
 from colsearcher.indexes.errors import UserError
 from colsearcher.retrieval.corpus import Source
 from colsearcher.retrieval.page import Page, PageImage, Renderer, Word, WordSource
@@ -14,6 +12,8 @@ from colsearcher.retrieval.render import MAX_PIXELS, PICTURE_DPI, OpenFile, draw
 from colsearcher.retrieval.scans import FEW, STAMP, merge_words, needs_ocr
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from colsearcher.retrieval.ocr import OcrEngine
 
 OcrMode = Literal["auto", "never", "always"]

@@ -10,16 +10,19 @@ import threading
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import pypdfium2 as pdfium
 import pypdfium2.raw as raw
-from PIL import Image
 
 from colsearcher.indexes.errors import FileProblem
 from colsearcher.retrieval.corpus import unreadable
 from colsearcher.retrieval.page import Words
 from colsearcher.retrieval.rescue import has_no_pages, with_new_page_tree
 from colsearcher.retrieval.textlayer import clean, words_of
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 JUNK_LIMIT = 1 << 20
 

@@ -1,24 +1,28 @@
-"""From the recipe of a page's picture to its pixels."""
+"""From the recipe of a page's picture to its pixels.
+
+What draws anything but PDF pages through pdfium is imported when it is needed: most reading processes never need it.
+"""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from PIL import Image
-
-from colsearcher.retrieval.images import ImageFile
 from colsearcher.retrieval.page import PageImage, Renderer
 from colsearcher.retrieval.pdf import PdfFile
-from colsearcher.retrieval.poppler import draw_with_poppler
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from colsearcher.retrieval.images import ImageFile
 
 DEFAULT_DPI = 144.0
 # Models that look at a page scale it down from this; small pages are not drawn larger.
 PICTURE_DPI = 200.0
 MAX_PIXELS = 16_000_000
 
-OpenFile: TypeAlias = PdfFile | ImageFile
+OpenFile: TypeAlias = "PdfFile | ImageFile"
 
 
 def draw(
@@ -51,9 +55,11 @@ def draw_page(
 ) -> Image.Image:
     """`draw` for a file that is open already; `seconds` limits poppler."""
     size = file.size(image.number)
-    native = file.native_pixels(image.number) if isinstance(file, ImageFile) else None
+    native = None if isinstance(file, PdfFile) else file.native_pixels(image.number)
     pixels = pixel_size(size, max_side=max_side, dpi=dpi, max_pixels=max_pixels, native=native)
     if image.renderer == "poppler":
+        from colsearcher.retrieval.poppler import draw_with_poppler
+
         return draw_with_poppler(image.path, image.number, size, pixels, seconds)
     return file.draw(image.number, pixels)
 
@@ -64,7 +70,11 @@ def open_file(path: Path, renderer: Renderer) -> OpenFile:
     Raises:
         FileProblem: the file cannot be opened.
     """
-    return ImageFile(path) if renderer == "image" else PdfFile(path)
+    if renderer != "image":
+        return PdfFile(path)
+    from colsearcher.retrieval.images import ImageFile
+
+    return ImageFile(path)
 
 
 def pixel_size(

@@ -295,6 +295,8 @@ def test_readers_start_without_the_heavy_libraries() -> None:
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     for heavy in ("torch", "transformers", "rapidocr", "cv2", "numpy", "openvino"):
         assert f"'{heavy}'" not in modules
+    code = "import sys, colsearcher.retrieval.workers; print('PIL' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 def test_settings_are_checked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
