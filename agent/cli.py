@@ -67,6 +67,19 @@ COMMANDS: dict[str, Command] = {
         "colsearcher.training.retriever.commands:TrainRetriever", "fine-tune a visual embedder on questions and pages"
     ),
     "train sft": Command("colsearcher.training.policy.commands:TrainSft", "teach a policy by examples: the cold start"),
+    "train policy": Command(
+        "colsearcher.training.policy.commands:TrainPolicy", "teach a policy by rewards: to search, then to answer"
+    ),
+    "train report": Command("colsearcher.training.policy.commands:TrainReport", "curves and before/after of a policy's run"),
+    "train data validate": Command(
+        "colsearcher.training.policy.data_commands:DataValidate", "prove that gold answers earn their reward"
+    ),
+    "train data import": Command(
+        "colsearcher.training.policy.data_commands:DataImport", "bring other formats in: DocVQA, HotpotQA…"
+    ),
+    "train data difficulty": Command(
+        "colsearcher.training.policy.data_commands:DataDifficulty", "count rollouts until one is right"
+    ),
     "train merge": Command("colsearcher.training.retriever.commands:TrainMerge", "write a run's adapter as a plain checkpoint"),
     "train practice": Command(
         "colsearcher.training.retriever.commands:TrainPractice", "write a small model and pages to try training with"
@@ -113,7 +126,7 @@ def _dispatch(words: Sequence[str]) -> int:
 
 
 def _command(words: Sequence[str]) -> tuple[str, Sequence[str]]:
-    for n in (2, 1):
+    for n in (3, 2, 1):
         if " ".join(words[:n]) in COMMANDS:
             return " ".join(words[:n]), words[n:]
     group = [name for name in COMMANDS if name.startswith(f"{words[0]} ")]

@@ -84,8 +84,8 @@ def load_policy(name: str = "embedded", *, device: Device = "auto", local: bool 
         reason = f"embedded, {how}; {why}"
         return Policy(EMBEDDED.title, EMBEDDED.sha256, model, tokenizer, place, dtype, reason, source=name)
     is_folder = Path(name).is_dir()
-    if is_folder and (Path(name) / _ADAPTER).is_file():
-        return _with_adapter(Path(name), device, local)
+    if base := adapter_base(name):
+        return _with_adapter(Path(name), base, device, local)
     model, tokenizer, cutter = _load_folder(name, place, dtype, offline=local or is_folder)
     revision = str(getattr(model.config, "_commit_hash", None) or "local")
     return Policy(
@@ -93,14 +93,25 @@ def load_policy(name: str = "embedded", *, device: Device = "auto", local: bool 
     )
 
 
-def _with_adapter(folder: Path, device: Device, local: bool) -> Policy:
+def adapter_base(name: str) -> str | None:
+    """What the adapter in a folder was trained on; None for what is no folder of an adapter.
+
+    Raises:
+        ModelProblem: the adapter does not say it.
+    """
+    config = Path(name) / _ADAPTER
+    if not config.is_file():
+        return None
+    try:
+        return str(json.loads(config.read_text(encoding="utf-8"))["base_model_name_or_path"])
+    except (OSError, ValueError, KeyError) as problem:
+        raise ModelProblem(f"{config} names no base model ({problem}). Train the adapter again.") from problem
+
+
+def _with_adapter(folder: Path, named: str, device: Device, local: bool) -> Policy:
     """The base that an adapter names, with the adapter merged into its weights."""
     from peft import PeftModel
 
-    try:
-        named = str(json.loads((folder / _ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"])
-    except (OSError, ValueError, KeyError) as problem:
-        raise ModelProblem(f"{folder / _ADAPTER} names no base model ({problem}). Train the adapter again.") from problem
     base = load_policy(named, device=device, local=local)
     try:
         model: Any = PeftModel.from_pretrained(base.model, str(folder)).merge_and_unload()

@@ -17,14 +17,15 @@ from colsearcher.agent.source import Source
 from colsearcher.agent.terminal import duration
 from colsearcher.indexes.errors import UserError
 from colsearcher.training.answer_metrics import normalise
+from colsearcher.training.policy.adapters import save_policy
+from colsearcher.training.policy.checkpoints import last_checkpoint, step_of
 from colsearcher.training.policy.cold_start import Example, examples
 from colsearcher.training.policy.sft import Cold, read_examples, sft_trainer, write_examples
 from colsearcher.training.question import Question
-from colsearcher.training.retriever.run_folder import RunFolder
+from colsearcher.training.run_folder import RunFolder
 
 _EXAMPLES, _CHECKPOINTS = "examples.jsonl", "checkpoints"
 _TELL_EVERY = 50  # conversations
-LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,13 @@ class ColdRun:
     """What to do.
 
     Attributes:
-        lora_rank: None for training all weights.
+        lora_rank: of the adapters, 0 where all weights are trained.
         limit: at most so many examples.
     """
 
     recipe: Cold
     budgets: Budgets
-    lora_rank: int | None = 16
+    lora_rank: int = 16
     limit: int | None = None
 
 
@@ -108,6 +109,7 @@ def cold_start(
     """Do the run, or what is left of it.
 
     Args:
+        policy: from `trainable`.
         make: makes the examples; not called where they were made before.
 
     Returns `run`, `model`, `examples`, `steps` and the losses of the first and the last step.
@@ -124,7 +126,7 @@ def cold_start(
     tokens = sum(len(example.prompt_ids) + len(example.ids) for example in learned)
     tell(f"{len(learned):,} examples, {tokens:,} tokens, {sum(sum(example.mask) for example in learned):,} of them to learn")
     if not run.model.is_dir():
-        _train(asked, policy, learned, run, resume, tell)
+        _train(asked, policy, learned, run, tell)
     losses = [row["loss"] for row in run.rows() if "loss" in row]
     return {
         "run": str(folder),
@@ -136,10 +138,7 @@ def cold_start(
     }
 
 
-def _train(
-    asked: ColdRun, policy: Policy, learned: Sequence[Example], run: RunFolder, resume: bool, tell: Callable[[str], None]
-) -> None:
-    from peft import LoraConfig
+def _train(asked: ColdRun, policy: Policy, learned: Sequence[Example], run: RunFolder, tell: Callable[[str], None]) -> None:
     from transformers import PrinterCallback, TrainerCallback
 
     class Log(TrainerCallback):
@@ -152,34 +151,13 @@ def _train(
                 if state.global_step % 10 == 0 or state.global_step in (1, state.max_steps):
                     tell(f"step {state.global_step}/{state.max_steps}  loss {float(logs['loss']):.4f}")
 
-    lora = None
-    if asked.lora_rank is not None:
-        lora = LoraConfig(r=asked.lora_rank, lora_alpha=2 * asked.lora_rank, target_modules=LORA_TARGETS, task_type="CAUSAL_LM")
     checkpoints = run.path / _CHECKPOINTS
-    trainer = sft_trainer(policy.model, policy.tokenizer, learned, asked.recipe, checkpoints, lora)
+    trainer = sft_trainer(policy.model, policy.tokenizer, learned, asked.recipe, checkpoints)
     trainer.remove_callback(PrinterCallback)  # it writes to stdout
     trainer.add_callback(Log())
-    last = _last_checkpoint(checkpoints) if resume else None
-    run.keep_steps(int(last.name.rsplit("-", 1)[1]) if last else 0)
+    last = last_checkpoint(checkpoints)
+    run.keep_steps(step_of(last) if last else 0)
     if last:
-        tell(f"resumed after step {last.name.rsplit('-', 1)[1]}")
+        tell(f"resumed after step {step_of(last)}")
     trainer.train(resume_from_checkpoint=str(last) if last else None)
-    unfinished = run.path / "model.new"
-    trainer.save_model(str(unfinished))
-    if asked.lora_rank is not None:
-        _name_base(unfinished / "adapter_config.json", policy.source)
-    unfinished.replace(run.model)
-
-
-def _name_base(config: Path, source: str) -> None:
-    """Say in an adapter's configuration what its base is to `load_policy`, not where it happened to lie."""
-    if source:
-        base = str(Path(source).resolve()) if Path(source).is_dir() else source
-        values = json.loads(config.read_text(encoding="utf-8")) | {"base_model_name_or_path": base}
-        config.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-
-
-def _last_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint."""
-    found = [path for path in folder.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
-    return max(found, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
+    save_policy(policy, run.model)

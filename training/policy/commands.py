@@ -1,13 +1,17 @@
-"""`colsearcher train sft`."""
+"""`colsearcher train sft`, `train policy` and `train report`."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from colsearcher.agent.flags import option
+from colsearcher.agent.flags import argument, option
 from colsearcher.agent.terminal import show, show_json, tell
 from colsearcher.indexes.errors import UserError
+
+if TYPE_CHECKING:
+    from colsearcher.training.question import Question
 
 
 @dataclass(frozen=True)
@@ -40,23 +44,23 @@ class TrainSft:
     json: bool = option("print one JSON document", default=False)
 
     def run(self) -> int:
-        from colsearcher.agent.policy import load_policy
         from colsearcher.agent.record import Budgets
         from colsearcher.agent.source import Place, open_source
         from colsearcher.agent.transformers_engine import TransformersEngine
+        from colsearcher.training.policy.adapters import trainable
         from colsearcher.training.policy.cold_run import ColdRun, cold_start, make_examples, without_asked
         from colsearcher.training.policy.cold_start import Example
         from colsearcher.training.policy.sft import Cold
         from colsearcher.training.questions import load_questions
 
         questions = load_questions(self.qa)
-        held_out = [question for path in self.exclude for question in load_questions(path)]
-        kept = without_asked(questions, held_out)
+        kept = without_asked(questions, _all(self.exclude))
         own = all(question.context for question in questions)
         if self.index is None and self.search is None and not own:
             raise UserError(f"The questions of {self.qa} bring no paragraphs; name what to search with --index or --search.")
         place = Place.parse(self.index, self.search or (None if self.index else str(self.qa)))
-        policy = load_policy(self.policy)
+        rank = 0 if self.full else self.lora_rank
+        policy = trainable(self.policy, rank)
         tell(f"{policy.describe()}; {place}; {len(kept):,} questions, {len(questions) - len(kept):,} left out")
         budgets = Budgets(
             searches=self.max_searches, documents=self.documents, document_tokens=self.document_tokens, total_tokens=4096
@@ -71,7 +75,7 @@ class TrainSft:
             max_steps=self.steps or -1,
             bf16=policy.dtype == "bfloat16",
         )
-        asked = ColdRun(recipe, budgets, None if self.full else self.lora_rank, self.limit)
+        asked = ColdRun(recipe, budgets, rank, self.limit)
 
         def make() -> list[Example]:
             with open_source(place, tell) as source:
@@ -86,6 +90,127 @@ class TrainSft:
         show(f"{result['examples']:,} examples, {result['steps']:,} steps, {losses}")
         show(f"model: {result['model']}")
         return 0
+
+
+@dataclass(frozen=True)
+class TrainPolicy:
+    """Train a policy by rewards, in R1-Searcher's two stages: to search (retrieval and format), then to answer. Rollouts are
+    the agent's own; what the environment wrote is never learned. Each stage is a recipe, and a folder in --out with its
+    config, metrics, checkpoints, traces that `replay` opens, the evaluation before and after, and the model. A guard stops a
+    stage that collapses and goes back to the weights before it."""
+
+    qa: Path = option("questions to learn from", metavar="QA.jsonl")
+    out: Path = option("the folder of the run, which is made", metavar="runs/NAME")
+    stage: Literal["retrieval", "answer", "both"] = option("which stage", default="both")
+    recipe: str = option(
+        "a set of recipes that comes along, a folder with retrieval.toml and answer.toml, or a .toml for one stage",
+        default="embedded",
+        metavar="NAME",
+    )
+    set: tuple[str, ...] = option("another value in the recipes (may be given again)", default=(), metavar="KEY=VALUE")
+    index: Path | None = option("the index to search", default=None, metavar="DIR")
+    search: str | None = option(
+        "in place of an index: a file of passages or a URL (default: the questions' own)", default=None, metavar="SOURCE"
+    )
+    policy: str = option("embedded, a model folder, an adapter's folder or a hub id", default="embedded")
+    exclude: tuple[Path, ...] = option("questions to leave out by their words (may be given again)", default=(), metavar="QA")
+    difficulty: Path | None = option(
+        "what `train data difficulty` wrote; the recipe's hardest says what is left out", default=None, metavar="FILE"
+    )
+    limit: int | None = option("only the first so many questions", default=None, metavar="N")
+    eval_qa: Path | None = option(
+        "held-out questions, asked before and after; left out of the training", default=None, metavar="QA.jsonl"
+    )
+    eval_search: str | None = option(
+        "what they search (default: their own paragraphs, or what the training searches)", default=None, metavar="SOURCE"
+    )
+    eval_limit: int | None = option("only the first so many of them", default=None, metavar="N")
+    device: Literal["auto", "cpu", "cuda"] = option("where to train", default="auto")
+    resume: bool = option("go on with the run in --out", default=False)
+    json: bool = option("print one JSON document", default=False)
+
+    def run(self) -> int:
+        from contextlib import ExitStack
+
+        from colsearcher.agent.policy import load_policy
+        from colsearcher.agent.protocol import REASONING, SEEING
+        from colsearcher.agent.source import Place, open_source
+        from colsearcher.training.policy.cold_run import without_asked
+        from colsearcher.training.policy.difficulty import read_difficulty
+        from colsearcher.training.policy.recipe import STAGES, Recipe, read_recipe, recipe_path
+        from colsearcher.training.policy.report import evaluation_table, read_run
+        from colsearcher.training.policy.stage_run import StageData
+        from colsearcher.training.policy.two_stages import run_stages
+        from colsearcher.training.questions import load_questions
+
+        names = STAGES if self.stage == "both" else (self.stage,)
+        recipes: list[Recipe] = []
+        for stage in names:
+            recipe = read_recipe(recipe_path(self.recipe, stage), self.set)
+            if recipe.stage != stage:
+                raise UserError(f"The recipe is for the stage {recipe.stage}, not for {stage}; add --stage {recipe.stage}.")
+            recipes.append(recipe)
+        everything = load_questions(self.qa)
+        held_out = load_questions(self.eval_qa, self.eval_limit) if self.eval_qa else []
+        not_asked = [*(load_questions(self.eval_qa) if self.eval_qa else []), *_all(self.exclude)]
+        kept = [question for question in without_asked(everything, not_asked) if question.answerable][: self.limit]
+        if self.difficulty:
+            known, most = read_difficulty(self.difficulty), max(recipe.hardest for recipe in recipes)
+            kept = [question for question in kept if (known.get(question.id) or most + 1) <= most] if most else kept
+        if not kept:
+            raise UserError(f"Nothing of {self.qa} is left to learn from; check --exclude, --eval-qa and --difficulty.")
+        own = all(question.context for question in everything)
+        if self.index is None and self.search is None and not own:
+            raise UserError(f"The questions of {self.qa} bring no paragraphs; name what to search with --index or --search.")
+        place = Place.parse(self.index, self.search or (None if self.index else str(self.qa)))
+        eval_own = self.eval_qa if held_out and all(question.context for question in held_out) else None
+        eval_named = self.eval_search or (str(eval_own) if eval_own else None)
+        tell(f"{len(kept):,} questions to learn from, {len(held_out):,} held out; {place}")
+        with ExitStack() as opened:
+            source = opened.enter_context(open_source(place, tell))
+            eval_source = opened.enter_context(open_source(Place.parse(None, eval_named), tell)) if eval_named else source
+            sees = load_policy(self.policy, device=self.device).cutter is not None
+            protocol = SEEING if sees and source.viewer else REASONING
+            config = {name: _plain(value) for name, value in asdict(self).items() if name not in ("resume", "json", "out")}
+            data = StageData(kept, source, held_out, eval_source, protocol)
+            if not self.resume and any((self.out / name / "config.json").is_file() for name in names):
+                raise UserError(f"{self.out} holds a run already; add --resume to go on with it, or take another --out.")
+            results = run_stages(
+                recipes, self.policy, data, self.out, config, resume=self.resume, tell=tell, device=self.device
+            )
+        if self.json:
+            stages = {name: {**asdict(result), "model": str(result.model)} for name, result in results.items()}
+            show_json({"run": str(self.out), "stages": stages, "model": str(list(results.values())[-1].model)})
+            return 0
+        for name, result in results.items():
+            show(f"{name}: {result.steps} steps{', stopped: ' + result.collapse if result.collapse else ''}")
+        for text in evaluation_table(read_run(self.out)):
+            show(text)
+        show(f"model: {list(results.values())[-1].model}")
+        return 0
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """Write curves and the evaluations before and after of a run of `train policy` or `train sft` as report.html and
+    report.png into its folder."""
+
+    folder: Path = argument("the folder of the run")
+
+    def run(self) -> int:
+        from colsearcher.training.policy.report import evaluation_table, read_run, write_report
+
+        written = write_report(self.folder)
+        for text in evaluation_table(read_run(self.folder)):
+            show(text)
+        show(" ".join(map(str, written)))
+        return 0
+
+
+def _all(paths: tuple[Path, ...]) -> list[Question]:
+    from colsearcher.training.questions import load_questions
+
+    return [question for path in paths for question in load_questions(path)]
 
 
 def _plain(value: object) -> object:

@@ -1,5 +1,9 @@
 """A world small enough to learn in minutes on a CPU: what the code of a name is stands in a document, and nowhere else.
 
+    What is the code of kimo ?        the code of kimo is ra .
+
+A name is two syllables, a code one: a policy that can copy what is asked can learn to copy what it reads.
+
 A policy of about a million weights starts from a cold start that answers by guessing and rarely searches; whatever it learns
 beyond that it learns from rewards. The parts are the real ones: tokenizer, chat template, transformers model, protocol,
 rollouts, rewards.
@@ -23,11 +27,7 @@ from colsearcher.training.question import Question
 PROTOCOL = Protocol(variant="reasoning", system="Look it up.")
 BUDGETS = Budgets(total_tokens=160, turn_tokens=24, searches=2, documents=1, document_tokens=40)
 
-_CODES = (
-    "amber birch cedar dune ember fjord grove heath iris jade kelp lotus maple nacre olive pearl quartz reed slate topaz umber "
-    "vetch willow yarrow"
-).split()
-_ONSETS, _VOWELS = "bdfgklmnprstvz", "aeiou"
+_SYLLABLES = [onset + vowel for onset in "bdfklmrt" for vowel in "aio"]
 _TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -53,9 +53,7 @@ def key_value_world(names: int = 400, held_out: int = 60, seed: int = 0) -> KeyV
     rng = random.Random(seed)
     made: dict[str, str] = {}
     while len(made) < names:
-        name = "".join(rng.choice(_ONSETS) + rng.choice(_VOWELS) for _ in range(2))
-        if name not in _CODES:
-            made.setdefault(name, rng.choice(_CODES))
+        made.setdefault(rng.choice(_SYLLABLES) + rng.choice(_SYLLABLES), rng.choice(_SYLLABLES))
     questions = [
         Question(name, f"What is the code of {name} ?", (code,), frozenset({Address(name, 1)})) for name, code in made.items()
     ]
@@ -77,7 +75,8 @@ class Dictionary:
 
 
 class GuessingTeacher:
-    """Writes the conversations of a cold start that has everything left to learn.
+    """Writes the conversations of a cold start that has everything left to learn: it restates what is asked, then searches for
+    it, or guesses.
 
     Args:
         searches: how often it searches at all.
@@ -97,21 +96,22 @@ class GuessingTeacher:
         return
 
     def turn(self) -> str:
+        asked = f"code of {self._question.id}"
         if self._will_search and not self._searched:
             self._searched = True
-            return f"{BEGIN_QUERY} code of {self._question.id} {END_QUERY}"
+            return f"{asked} {BEGIN_QUERY} {asked} {END_QUERY}"
         read = self._searched and self._will_read
-        answer = self._question.answers[0] if read else self._rng.choice(_CODES)
-        return f"{END_THINK}\n{ANSWER} {answer} {END_ANSWER}"
+        answer = self._question.answers[0] if read else self._rng.choice(_SYLLABLES)
+        return f"{asked} {END_THINK}\n{ANSWER} {answer} {END_ANSWER}"
 
 
 def practice_policy(seed: int = 0, hidden: int = 128, layers: int = 4) -> Policy:
-    """A Llama with random weights and a tokenizer in which every code and tag is one token, and a name two: those of names that
-    were never seen are known."""
+    """A Llama with random weights and a tokenizer in which every tag and code is one token, and a name two of them: names
+    that were never seen are known."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    words = ["Look", "it", "up", "What", "is", "the", "code", "of", "system", "user", "assistant", *_CODES]
+    words = ["Look", "it", "up", "What", "is", "the", "code", "of", "system", "user", "assistant"]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: number for number, token in enumerate(["<|im_start|>", "<|im_end|>", *alphabet])}
     bytes_ = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
@@ -123,7 +123,7 @@ def practice_policy(seed: int = 0, hidden: int = 128, layers: int = 4) -> Policy
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
     tokenizer.add_tokens([AddedToken(tag, special=False) for tag in TAGS])
     tokenizer.add_tokens([AddedToken(word, single_word=True, special=False) for word in words])
-    tokenizer.add_tokens([AddedToken(onset + vowel, special=False) for onset in _ONSETS for vowel in _VOWELS])
+    tokenizer.add_tokens([AddedToken(syllable, special=False) for syllable in _SYLLABLES])
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),

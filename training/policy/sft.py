@@ -80,9 +80,7 @@ def rows_of(examples: Sequence[Example], eos: int) -> dict[str, list[list[int]]]
     return rows
 
 
-def sft_trainer(
-    model: Any, tokenizer: Any, examples: Sequence[Example], recipe: Cold, folder: Path, peft_config: Any = None
-) -> SFTTrainer:
+def sft_trainer(model: Any, tokenizer: Any, examples: Sequence[Example], recipe: Cold, folder: Path) -> SFTTrainer:
     """TRL's trainer on the examples; checkpoints go into `folder`."""
     args = SFTConfig(
         str(folder),
@@ -105,4 +103,4 @@ def sft_trainer(
         use_cpu=model.device.type == "cpu",
     )
     dataset = Dataset.from_dict(rows_of(examples, int(tokenizer.eos_token_id)))
-    return SFTTrainer(model=model, args=args, train_dataset=dataset, processing_class=tokenizer, peft_config=peft_config)
+    return SFTTrainer(model=model, args=args, train_dataset=dataset, processing_class=tokenizer)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -16,15 +17,17 @@ from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
 from colsearcher.agent.engine import Engine, Sampling
+from colsearcher.agent.protocol import REASONING
 from colsearcher.agent.protocol import Protocol as SpokenProtocol
-from colsearcher.agent.record import Budgets, Rollout, Task
+from colsearcher.agent.record import Budgets, OnEvent, Rollout, Task, ignore
 from colsearcher.agent.retriever import Retriever
 from colsearcher.agent.rollout import run_rollouts
 from colsearcher.agent.viewer import Viewer
 from colsearcher.indexes.errors import ModelProblem
 from colsearcher.training.policy.algorithms import Algorithm
+from colsearcher.training.policy.difficulty import Rest
 from colsearcher.training.policy.outcome import Outcome, outcome_of
-from colsearcher.training.policy.rewards import RewardSum
+from colsearcher.training.policy.rewards import RewardSum, answer_cover
 from colsearcher.training.question import Question
 
 Scored = tuple[Rollout, Outcome, dict[str, float | None]]
@@ -48,6 +51,8 @@ class World:
     Attributes:
         questions: to learn from, by id.
         retriever_of: what answers the searches about a question.
+        viewer: shows pages to a policy that sees.
+        pages_from: before this step documents are words all the same, in the protocol for words.
         in_flight: conversations at once.
     """
 
@@ -57,7 +62,14 @@ class World:
     rewards: RewardSum
     budgets: Budgets = field(default_factory=Budgets)
     viewer: Viewer | None = None
+    pages_from: int = 0
     in_flight: int = 64
+
+    def shown_at(self, step: int) -> tuple[SpokenProtocol, Viewer | None]:
+        """How the policy is spoken to at a step, and what shows it pages."""
+        if self.protocol.looks and step < self.pages_from:
+            return REASONING, None
+        return self.protocol, self.viewer
 
 
 class PolicyTrainer(GRPOTrainer):
@@ -66,6 +78,8 @@ class PolicyTrainer(GRPOTrainer):
     Args:
         engine: samples with the very model that is trained.
         args: TRL's; weights of rewards are those of the world.
+        rest: which questions rest because their rollouts were all alike; None asks each in its turn.
+        on_event_of: who is told of the events of a rollout, by step, its number in the batch and its question.
         on_rollouts: told of every batch: step, its rollouts with outcomes and reward parts.
         mask_documents: False trains on what the environment wrote, too; for showing what that does.
         mismatch_limit: the largest mean |Δlogp| a token between sampling and training that is believed.
@@ -83,6 +97,8 @@ class PolicyTrainer(GRPOTrainer):
         algorithm: Algorithm,
         args: GRPOConfig,
         *,
+        rest: Rest | None = None,
+        on_event_of: Callable[[int, int, Question], OnEvent] = lambda step, number, question: ignore,
         on_rollouts: Callable[[int, Sequence[Scored]], None] = lambda step, scored: None,
         mask_documents: bool = True,
         mismatch_limit: float = 0.5,
@@ -91,7 +107,8 @@ class PolicyTrainer(GRPOTrainer):
         if not engine.exact:
             raise ModelProblem(f"{engine.name} does not say which tokens it sampled; train with transformers or vLLM.")
         self._engine, self._world, self._algorithm = engine, world, algorithm
-        self._on_rollouts, self._mask_documents, self._mismatch_limit = on_rollouts, mask_documents, mismatch_limit
+        self._rest, self._on_event_of, self._on_rollouts = rest, on_event_of, on_rollouts
+        self._mask_documents, self._mismatch_limit = mask_documents, mismatch_limit
         # Of the batch that is being made: what the model is given besides tokens, and the logprobs of sampling.
         self._pictures: dict[str, Any] = {}
         self._sampled: list[list[float]] = []
@@ -108,6 +125,10 @@ class PolicyTrainer(GRPOTrainer):
         self._closing = int(self._tokenizer.eos_token_id)
         # A model that sees works out positions from the tokens that stand for pictures.
         self._picture_token = getattr(model.config, "image_token_id", None)
+
+    def restore(self, folder: Path) -> None:
+        """Give the model the weights of a checkpoint."""
+        self._load_from_checkpoint(str(folder))
 
     @property
     def _policy(self) -> torch.nn.Module:
@@ -146,8 +167,15 @@ class PolicyTrainer(GRPOTrainer):
 
     def _rollouts(self, ids: Sequence[str], group: int) -> list[Scored]:
         """A rollout for each id; those of one question stand together."""
+        if self._rest is not None and self._policy.training:
+            asked = self._rest.instead(ids[::group], int(self.state.global_step), int(self.args.seed))
+            ids = [name for name in asked for _ in range(group)]
         questions = [self._world.questions[name] for name in ids]
         scored = self._play(questions, 0)
+        if self._rest is not None:
+            for start in range(0, len(scored), group):
+                teaches_nothing = _alike(scored[start : start + group], self._world)
+                self._rest.saw(ids[start], int(self.state.global_step), teaches_nothing)
         if not (self._algorithm.dynamic and group > 1):
             return scored
         names = list(self._world.questions)
@@ -175,6 +203,7 @@ class PolicyTrainer(GRPOTrainer):
             retriever = world.retriever_of(question)
             retrievers[id(retriever)] = retriever
             by_source.setdefault(id(retriever), []).append(number)
+        protocol, viewer = world.shown_at(step)
         for source, numbers in by_source.items():
             tasks = [
                 Task(
@@ -184,6 +213,7 @@ class PolicyTrainer(GRPOTrainer):
                         seed=base * 65_536 + number,
                         max_tokens=world.budgets.turn_tokens,
                     ),
+                    self._on_event_of(step, number, questions[number]) if turn == 0 else ignore,
                 )
                 for number in numbers
             ]
@@ -191,9 +221,9 @@ class PolicyTrainer(GRPOTrainer):
                 tasks,
                 self._engine,
                 retrievers[source],
-                world.protocol,
+                protocol,
                 world.budgets,
-                viewer=world.viewer,
+                viewer=viewer,
                 in_flight=world.in_flight,
             )
             for place, rollout in done:
@@ -216,6 +246,14 @@ class PolicyTrainer(GRPOTrainer):
         for name, values in means.items():
             self._metrics[mode][f"agent/{name}"].append(sum(values) / len(values))
         self._metrics[mode]["agent/failed"].append(1 - len(played) / len(scored))
+        right = [
+            sum(rollout.logprobs) / sum(rollout.mask)
+            for rollout, outcome, _ in scored
+            if not outcome.failed and answer_cover(outcome.answer, outcome.accepted)
+        ]
+        self._metrics[mode]["agent/right_rate"].append(len(right) / len(played))
+        if right:  # how likely the policy found what it got right, in nats a token
+            self._metrics[mode]["agent/right_logprob"].append(sum(right) / len(right))
 
     # The loss.
 

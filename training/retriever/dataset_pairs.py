@@ -5,17 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from colsearcher.indexes.errors import UserError
+from colsearcher.training.dataset_rows import dataset_rows, picture_bytes
 from colsearcher.training.retriever.pairs import PairSet, pairs_of
-
-if TYPE_CHECKING:
-    import datasets
-
-_READERS = {".parquet": "parquet", ".arrow": "arrow", ".json": "json", ".jsonl": "json"}
 
 
 def dataset_pairs(name: str, *, max_pixels: int, limit: int | None = None) -> PairSet:
@@ -28,7 +23,7 @@ def dataset_pairs(name: str, *, max_pixels: int, limit: int | None = None) -> Pa
     Raises:
         UserError: there is no such dataset, it lacks a column, or no row has a query.
     """
-    rows = _load(name)
+    rows = dataset_rows(name)
     for column in ("query", "image"):
         if column not in rows.column_names:
             raise UserError(f"The dataset {name} has the columns {', '.join(rows.column_names)}; it needs query and image.")
@@ -39,7 +34,7 @@ def dataset_pairs(name: str, *, max_pixels: int, limit: int | None = None) -> Pa
     asked: list[tuple[str, list[str]]] = []
     named = rows.column_names.count("image_filename")
     for i, row in enumerate(rows.select_columns(["query", "image_filename"] if named else ["query", "image"])):
-        key = row["image_filename"] if named else hashlib.sha256(_bytes(row["image"], beside)).hexdigest()
+        key = row["image_filename"] if named else hashlib.sha256(picture_bytes(row["image"], beside)).hexdigest()
         first_row.setdefault(key, i)
         if row["query"]:
             asked.append((row["query"], [key]))
@@ -47,46 +42,9 @@ def dataset_pairs(name: str, *, max_pixels: int, limit: int | None = None) -> Pa
         raise UserError(f"No row of {name} has a query; a retriever learns from pages with questions.")
 
     def draw(key: str) -> Image.Image:
-        with Image.open(io.BytesIO(_bytes(rows[first_row[key]]["image"], beside))) as picture:
+        with Image.open(io.BytesIO(picture_bytes(rows[first_row[key]]["image"], beside))) as picture:
             shown = picture.convert("RGB")
         scale = (max_pixels / (shown.width * shown.height)) ** 0.5
         return shown.resize((round(shown.width * scale), round(shown.height * scale))) if scale < 1 else shown
 
     return PairSet(pairs_of(asked), tuple(first_row), draw)
-
-
-def _load(name: str) -> datasets.Dataset:
-    import datasets
-
-    datasets.disable_progress_bars()
-    path = Path(name)
-    if path.is_dir() and any((path / file).is_file() for file in ("state.json", "dataset_dict.json")):
-        found = datasets.load_from_disk(str(path))
-    elif path.exists():
-        files = sorted(path.glob("*")) if path.is_dir() else [path]
-        kinds = {_READERS[file.suffix] for file in files if file.suffix in _READERS}
-        if len(kinds) != 1:
-            raise UserError(f"{path} is no dataset; give a folder of save_to_disk, or parquet, arrow or JSON files.")
-        data_files = [str(file) for file in files if file.suffix in _READERS]
-        found = datasets.load_dataset(kinds.pop(), data_files=data_files, split="train")
-    else:
-        try:
-            found = datasets.load_dataset(name, split="train")
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"There is no dataset «{name}» here, and the hub does not give it ({reason}).") from None
-    if isinstance(found, datasets.DatasetDict):
-        if "train" not in found:
-            raise UserError(f"The dataset {name} has the splits {', '.join(found)}; name the folder of one of them.")
-        found = found["train"]
-    is_picture = isinstance(found.features.get("image"), datasets.Image)
-    return found.cast_column("image", datasets.Image(decode=False)) if is_picture else found
-
-
-def _bytes(image: Any, beside: Path) -> bytes:
-    if isinstance(image, dict):
-        return image["bytes"] or Path(image["path"]).read_bytes()
-    path = beside / image
-    if not path.is_file():
-        raise UserError(f"The picture {path} of the dataset is not there; paths are relative to the file that names them.")
-    return path.read_bytes()

@@ -20,8 +20,8 @@ from colsearcher.training.retriever.losses import make_loss
 from colsearcher.training.retriever.negatives import mine
 from colsearcher.training.retriever.page_files import question_pairs
 from colsearcher.training.retriever.pairs import Pair, PairSet, steps_of, with_negatives
-from colsearcher.training.retriever.run_folder import RunFolder
 from colsearcher.training.retriever.trainer import Recipe, Trainer
+from colsearcher.training.run_folder import RunFolder
 
 LORA_LR, FULL_LR = 5e-5, 1e-5
 

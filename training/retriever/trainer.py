@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from colsearcher.indexes.errors import ModelProblem
 from colsearcher.training.retriever.box_loss import BoxLoss, BoxTargets
 from colsearcher.training.retriever.pairs import Draw, Pair, endless
-from colsearcher.training.retriever.run_folder import RunFolder
+from colsearcher.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
     import torch

@@ -14,7 +14,7 @@ from colsearcher.training.retriever import evaluation
 from colsearcher.training.retriever.fine_tune import Data, FineTuning, fine_tune, merge
 from colsearcher.training.retriever.page_files import question_pairs
 from colsearcher.training.retriever.practice import write_practice
-from colsearcher.training.retriever.run_folder import RunFolder
+from colsearcher.training.run_folder import RunFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 

@@ -8,7 +8,7 @@ import time
 import pytest
 from command_line import COLSEARCHER, ENVIRONMENT, call, complaint
 
-from colsearcher.training.retriever.run_folder import RunFolder
+from colsearcher.training.run_folder import RunFolder
 
 pytestmark = pytest.mark.slow
 

@@ -1,0 +1,334 @@
+"""A stage from its recipe to its model: evaluated before and after, watched by a guard, in a run folder that can be resumed.
+
+    runs/NAME/retrieval/   config.json env.json metrics.jsonl model/ checkpoints/ traces/ tensorboard/ before/ after/
+
+Left out: what a stage is (`recipe`), its loss (`trainer`), when it has collapsed (`guards`), curves (`report`).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import PrinterCallback, TrainerCallback
+from trl import GRPOConfig
+
+from colsearcher.agent.answer import make_answer
+from colsearcher.agent.engine import Sampling
+from colsearcher.agent.policy import Device, Policy, load_policy
+from colsearcher.agent.protocol import Protocol
+from colsearcher.agent.record import OnEvent, ignore
+from colsearcher.agent.source import Source
+from colsearcher.agent.terminal import duration
+from colsearcher.agent.trace import Trace
+from colsearcher.agent.transformers_engine import TransformersEngine
+from colsearcher.training.answer_evaluation import AnswerRun, evaluate_answers, summarise_answers
+from colsearcher.training.policy.adapters import save_policy, trainable
+from colsearcher.training.policy.algorithms import ALGORITHMS
+from colsearcher.training.policy.checkpoints import last_checkpoint, step_of
+from colsearcher.training.policy.difficulty import Rest
+from colsearcher.training.policy.guards import Collapse, Guard
+from colsearcher.training.policy.recipe import Recipe
+from colsearcher.training.policy.trainer import PolicyTrainer, Scored, World
+from colsearcher.training.question import Question
+from colsearcher.training.run_folder import RunFolder
+
+_REST, _BEGINNING = "rest.json", "beginning"
+_TRACED = 4  # rollouts of a batch that are kept as traces
+_TOLD = {
+    "reward": "reward",
+    "agent/search_rate": "searches",
+    "agent/format_rate": "format",
+    "agent/right_rate": "right",
+    "entropy": "entropy",
+    "agent/logprob_difference": "|Δlogp|",
+}
+
+
+@dataclass(frozen=True)
+class StageData:
+    """What a stage learns from and is measured on.
+
+    Attributes:
+        held_out: asked before and after; none for no evaluation.
+        held_out_source: what they search.
+    """
+
+    questions: Sequence[Question]
+    source: Source
+    held_out: Sequence[Question]
+    held_out_source: Source
+    protocol: Protocol
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """Attributes:
+    before, after: summaries of the evaluations, empty without held-out questions.
+    collapse: why the guard stopped it, None where it ran to its end.
+    """
+
+    model: Path
+    steps: int
+    before: Mapping[str, float | None]
+    after: Mapping[str, float | None]
+    collapse: str | None
+
+
+def run_stage(
+    recipe: Recipe,
+    start: str,
+    data: StageData,
+    folder: Path,
+    config: Mapping[str, Any],
+    *,
+    resume: bool,
+    tell: Callable[[str], None],
+    known_before: Path | None = None,
+    device: Device = "auto",
+) -> StageResult:
+    """Do a stage, or what is left of it.
+
+    Args:
+        start: the policy to begin with, as `load_policy` takes it; an adapter is trained further.
+        config: kept beside the recipe; a run is resumed only with the same.
+        known_before: an evaluation of `start` on the same questions, so that it need not be done again.
+
+    Raises:
+        UserError: the folder holds a run of another configuration, or one and `resume` is not set.
+        ModelProblem: the policy cannot be loaded.
+    """
+    run = RunFolder(folder)
+    run.start({**config, "policy": start, "recipe": asdict(recipe)}, {}, resume=resume)
+    if known_before is not None and not (folder / "before").exists() and data.held_out:
+        shutil.copytree(known_before, folder / "before")
+    before = _evaluation(folder / "before", start, data, recipe, device, tell)
+    if not run.model.is_dir():
+        _train(recipe, start, data, run, device, tell)
+    after = _evaluation(folder / "after", str(run.model), data, recipe, device, tell)
+    rows = run.rows()
+    collapse = next((row["collapse"] for row in rows if "collapse" in row), None)
+    steps = max((row["step"] for row in rows if "reward" in row), default=0)
+    return StageResult(run.model, steps, before, after, collapse)
+
+
+def _evaluation(
+    folder: Path, policy: str, data: StageData, recipe: Recipe, device: Device, tell: Callable[[str], None]
+) -> Mapping[str, float | None]:
+    """The summary of a greedy run over the held-out questions; only what is missing is asked."""
+    if not data.held_out:
+        return {}
+    run = AnswerRun(folder, {"policy": policy, "questions": len(data.held_out), "protocol": data.protocol.variant})
+    if len(run.records) < len(data.held_out):
+        begun = time.monotonic()
+        engine = TransformersEngine(load_policy(policy, device=device))
+
+        def on_progress(done: int, all: int) -> None:
+            if done and (done % 25 == 0 or done == all):
+                tell(f"{folder.name}: {done} of {all} held-out questions, {duration(time.monotonic() - begun)}")
+
+        evaluate_answers(
+            data.held_out,
+            run,
+            engine,
+            data.held_out_source,
+            data.protocol,
+            budgets=recipe.budgets(),
+            sampling=Sampling(max_tokens=recipe.turn_tokens),
+            in_flight=recipe.in_flight,
+            on_progress=on_progress,
+        )
+    return summarise_answers(run.records)
+
+
+def _train(recipe: Recipe, start: str, data: StageData, run: RunFolder, device: Device, tell: Callable[[str], None]) -> None:
+    policy = trainable(start, recipe.lora_rank, device)
+    tell(policy.describe())
+    world = World(
+        {question.id: question for question in data.questions},
+        lambda question: data.source.retriever,
+        data.protocol,
+        recipe.reward_sum(),
+        recipe.budgets(),
+        data.source.viewer if data.protocol.looks else None,
+        recipe.pages_from,
+        recipe.in_flight,
+    )
+    train_in(world, policy, recipe, run, tell, weight=data.source.weight)
+    save_policy(policy, run.model)
+
+
+def train_in(
+    world: World,
+    policy: Policy,
+    recipe: Recipe,
+    run: RunFolder,
+    tell: Callable[[str], None],
+    *,
+    weight: Callable[[str], float] = lambda term: 1.0,
+    mask_documents: bool = True,
+) -> None:
+    """Train a policy in a world until the recipe's steps are done or its guard calls a collapse; what a killed run did is not
+    done again. Afterwards the policy has the weights to keep."""
+    checkpoints = run.path / "checkpoints"
+    last = last_checkpoint(checkpoints)
+    done = step_of(last) if last else 0
+    run.keep_steps(done)
+    guard = Guard(recipe.guard_window, recipe.guard_fall, recipe.guard_likelihood, recipe.guard_entropy)
+    for row in run.rows():
+        if "step" in row:
+            guard.saw(row["step"], row)
+    watch = _Watch(run, recipe, guard, tell)
+    rest = Rest(list(world.questions)) if recipe.rest else None
+    if last and rest and (last / _REST).is_file():
+        rest.load(last / _REST)
+    traces = _Traces(run.path / "traces", recipe.trace_every, policy, weight, done)
+    trainer = PolicyTrainer(
+        policy.model,
+        policy.tokenizer,
+        TransformersEngine(policy),
+        world,
+        ALGORITHMS[recipe.algorithm],
+        grpo_config(recipe, checkpoints, policy),
+        rest=rest,
+        on_event_of=traces.on_event_of,
+        on_rollouts=traces.on_rollouts,
+        mask_documents=mask_documents,
+    )
+    trainer.remove_callback(PrinterCallback)  # it writes to stdout
+    trainer.add_callback(watch)
+    if rest is not None:
+        trainer.add_callback(_Rests(rest))
+    if last:
+        tell(f"resumed after step {done} of {recipe.steps}")
+    if not (checkpoints / _BEGINNING).is_dir():
+        trainer.save_model(str(checkpoints / _BEGINNING))
+    trainer.train(resume_from_checkpoint=str(last) if last else None)
+    watch.close()
+    if watch.collapse is not None:
+        back = _roll_back(trainer, checkpoints, watch.collapse)
+        run.log({"collapse": watch.collapse.reason, "rolled_back_to": back})
+        tell(f"stopped at step {watch.collapse.step}: {watch.collapse.reason}; the weights are those of step {back}")
+    policy.model.eval()
+
+
+def grpo_config(recipe: Recipe, folder: Path, policy: Policy) -> GRPOConfig:
+    """A recipe in TRL's words."""
+    settings = {
+        "learning_rate": recipe.lr,
+        "warmup_steps": recipe.warmup,
+        "lr_scheduler_type": "constant_with_warmup" if recipe.schedule == "constant" else "cosine",
+        "beta": recipe.kl,
+        "temperature": recipe.temperature,
+        "max_grad_norm": recipe.max_grad_norm,
+        "gradient_checkpointing": recipe.gradient_checkpointing,
+        **ALGORITHMS[recipe.algorithm].settings,
+    }
+    passes = recipe.rollouts // recipe.at_once
+    return GRPOConfig(
+        str(folder),
+        seed=recipe.seed,
+        max_steps=recipe.steps,
+        per_device_train_batch_size=recipe.at_once,
+        gradient_accumulation_steps=passes // recipe.splits,
+        steps_per_generation=passes,
+        num_generations=recipe.group,
+        max_completion_length=recipe.total_tokens + recipe.turn_tokens,
+        # A checkpoint in the middle of a batch of rollouts would lose the rest of it.
+        save_steps=-(-recipe.save_every // recipe.splits) * recipe.splits,
+        save_total_limit=None if recipe.lora_rank else 5,
+        logging_steps=1,
+        report_to=[],
+        bf16=policy.dtype == "bfloat16",
+        disable_tqdm=True,
+        use_cpu=policy.device == "cpu",
+        **settings,
+    )
+
+
+def _roll_back(trainer: PolicyTrainer, checkpoints: Path, collapse: Collapse) -> int:
+    """Give the model the weights of the last checkpoint before the fall, or those that it began with. Returns their step."""
+    good = last_checkpoint(checkpoints, collapse.good)
+    trainer.restore(good or checkpoints / _BEGINNING)
+    return step_of(good) if good else 0
+
+
+class _Watch(TrainerCallback):
+    """Keeps the metrics, tells the progress, and stops at a collapse."""
+
+    def __init__(self, run: RunFolder, recipe: Recipe, guard: Guard, tell: Callable[[str], None]) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.collapse: Collapse | None = None
+        self._run, self._recipe, self._guard, self._tell = run, recipe, guard, tell
+        self._board = SummaryWriter(str(run.path / "tensorboard"))
+        self._begun, self._first = time.monotonic(), 0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._begun, self._first = time.monotonic(), int(state.global_step)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        if not logs or "reward" not in logs:
+            return
+        step = int(state.global_step)
+        row = {"step": step, **{name: float(value) for name, value in logs.items() if value is not None}}
+        self._run.log(row)
+        for name, value in row.items():
+            if name != "step":
+                self._board.add_scalar(name, value, step)
+        pace = (time.monotonic() - self._begun) / max(1, step - self._first)
+        shown = "  ".join(f"{title} {row[name]:.3f}" for name, title in _TOLD.items() if name in row)
+        left = duration(pace * (self._recipe.steps - step))
+        self._tell(f"{self._recipe.stage} {step}/{self._recipe.steps}  {shown}  {pace:.1f} s a step, {left} left")
+        self.collapse = self.collapse or self._guard.saw(step, row)
+        if self.collapse:
+            control.should_training_stop = True
+
+    def close(self) -> None:
+        self._board.close()
+
+
+class _Rests(TrainerCallback):
+    """Keeps with each checkpoint which questions rest."""
+
+    def __init__(self, rest: Rest) -> None:
+        self._rest = rest
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._rest.save(Path(args.output_dir) / f"checkpoint-{state.global_step}" / _REST)
+
+
+class _Traces:
+    """Keeps the first rollouts of every so manieth batch as traces that `replay` opens."""
+
+    def __init__(self, folder: Path, every: int, policy: Policy, weight: Callable[[str], float], done: int) -> None:
+        self._folder, self._every, self._weight = folder, every, weight
+        self._models = {"policy": f"{policy.name}@{policy.revision[:12]}"}
+        self._open: dict[int, Trace] = {}
+        for path in folder.glob("step-*.jsonl"):  # of steps that are done again
+            if int(path.stem.split("-")[1]) >= done:
+                path.unlink()
+
+    def on_event_of(self, step: int, number: int, question: Question) -> OnEvent:
+        if step % self._every or number >= _TRACED:
+            return ignore
+        path = self._folder / f"step-{step:06d}-{number}.jsonl"
+        with suppress(FileNotFoundError):
+            path.unlink()
+        trace = self._open[number] = Trace(path)
+        trace.write("ask", {"question": question.text, "models": self._models, "settings": {"step": step}})
+        return trace.write
+
+    def on_rollouts(self, step: int, scored: Sequence[Scored]) -> None:
+        for number, trace in self._open.items():
+            rollout, outcome, parts = scored[number]
+            answer = make_answer(rollout, self._weight).as_json()
+            trace.write("answer", {**answer, "accepted": list(outcome.accepted), "rewards": json.loads(json.dumps(parts))})
+            trace.close()
+        self._open.clear()
