@@ -250,7 +250,8 @@ class _Run:
 
     def __enter__(self) -> Self:
         self._storing.__enter__()
-        self._storing.before(self._index.prepare)
+        if self._work.to_read:
+            self._storing.before(self._index.prepare)
         return self
 
     def __exit__(self, *error: Any) -> None:

@@ -50,11 +50,13 @@ def test_a_folder_becomes_pages_that_are_found_by_their_words(tmp_path):
         assert page.word_boxes.shape == (5, 4) and page.path == str(tmp_path / "corpus/sub/d1.pdf")
 
 
-def test_a_second_run_embeds_nothing_and_a_change_only_what_changed(tmp_path):
+def test_a_second_run_embeds_nothing_and_a_change_only_what_changed(tmp_path, monkeypatch):
     corpus = write_corpus(tmp_path / "corpus")
     add(tmp_path / "index", corpus)
     embedder = HashEmbedder()
-    report, _ = add(tmp_path / "index", corpus, embedder)
+    with monkeypatch.context() as patch:
+        patch.setattr(PageIndex, "prepare", lambda index: pytest.fail("there is nothing to store"))
+        report, _ = add(tmp_path / "index", corpus, embedder)
     assert embedder.pages_embedded == 0
     assert (report.documents_unchanged, report.pages_unchanged, report.pages_added) == (3, 12, 0)
     text_pdf(corpus / "d0.pdf", ["Quite another text.", "And a second page."])
