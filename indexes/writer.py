@@ -15,6 +15,7 @@ from colsearcher.indexes import catalog
 from colsearcher.indexes.errors import IndexProblem, UserError
 from colsearcher.indexes.places import encode_places
 from colsearcher.indexes.records import DocumentRecord, PageEmbedding, PageRecord
+from colsearcher.indexes.rotation import rotate
 from colsearcher.indexes.segment import SegmentFile, Storage, box_codes, encode_rows, write_segment
 
 
@@ -50,6 +51,9 @@ class Writer:
         self._storage = storage
 
     def prepare(self) -> None:
+        if self._storage.codec.rotates:
+            # First of all: the rotation's QR is shared out to threads, which wait long for each other once a model is at work.
+            rotate(np.zeros((1, self._storage.dim), dtype=np.float32))
         nothing = PageEmbedding(np.zeros((1, self._storage.dim), np.float16), np.zeros((1, 4), np.float32), np.zeros(1, bool))
         encode_rows([nothing], self._storage)
 
