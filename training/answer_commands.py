@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from colsearcher.agent.asking import Asking
 from colsearcher.agent.flags import option
@@ -48,6 +48,11 @@ class EvalAnswers(Asking):
 
     qa: Path = option("JSONL of questions with accepted answers", metavar="QA.jsonl")
     out: Path = option("the folder of the run", metavar="DIR")
+    baseline: Literal["closed-book", "one-shot", "oracle"] | None = option(
+        "what an agent has to beat, in its place: closed-book shows the policy nothing, one-shot the best --documents pages of "
+        "one search for the question, oracle the gold pages",
+        default=None,
+    )
     in_flight: int = option("so many questions side by side", default=16, metavar="N")
     judge: str | None = option(
         "let this model say which answers are right: a policy by name (verdicts go into judged.jsonl)",
@@ -67,8 +72,11 @@ class EvalAnswers(Asking):
         if self.in_flight < 1:
             raise UserError(f"--in-flight is {self.in_flight}; ask for at least one.")
         questions = load_questions(self.qa, self.limit)
-        named = self.index is not None or self.search is not None
-        policy, records = self._answer(questions, Place.parse(self.index, self.search) if named else self._own_passages())
+        place = None
+        if self.baseline != "closed-book":
+            named = self.index is not None or self.search is not None
+            place = Place.parse(self.index, self.search) if named else self._own_passages()
+        policy, records = self._answer(questions, place)
         summary: dict[str, Any] = dict(summarise_answers(records))
         verdicts = read_verdicts(self.out, self._judge(records) if self.judge is not None else None)
         summary |= summarise_verdicts([verdicts[record.id] for record in records if record.id in verdicts])
@@ -99,21 +107,25 @@ class EvalAnswers(Asking):
             raise UserError(f"The questions of {self.qa} are about an index; name it with --index DIR.")
         return Place("passages", str(self.qa))
 
-    def _answer(self, questions: Sequence[Question], place: Place) -> tuple[str, list[AnswerRecord]]:
+    def _answer(self, questions: Sequence[Question], place: Place | None) -> tuple[str, list[AnswerRecord]]:
         """The policy's name, and the records of these questions after asking those that are missing."""
+        from contextlib import nullcontext
+
         from colsearcher.agent.calibration import load_calibration
         from colsearcher.agent.engine import Sampling
         from colsearcher.agent.opened_policy import open_policy
         from colsearcher.agent.record import Budgets
         from colsearcher.agent.roles import tell_roles
         from colsearcher.agent.source import open_source
+        from colsearcher.training.answer_baselines import NOTHING
         from colsearcher.training.answer_evaluation import AnswerRun, evaluate_answers
 
         tell_roles(tell, policy=self.policy, engine=self.engine, place=place)
-        with open_source(place, tell) as source:
+        with open_source(place, tell) if place else nullcontext(NOTHING) as source:
             policy = open_policy(self.policy, self.engine, self.protocol)
-            tell(f"{policy.told}; {source.described}")
-            calibration = load_calibration(source.folder, policy.name, tell)
+            tell(f"{policy.told}; {source.described if place else 'nothing is searched'}")
+            # A calibration is of the agent's answers; those of a baseline have other probabilities.
+            calibration = None if self.baseline else load_calibration(source.folder, policy.name, tell)
             variant = policy.protocol.variant
             run = AnswerRun(self.out, self._config(f"{policy.engine.name}@{policy.engine.revision}", variant, calibration))
             with ProgressLine("answering", len(questions), len(questions), things="questions") as line:
@@ -127,6 +139,7 @@ class EvalAnswers(Asking):
                     budgets=Budgets(searches=self.max_searches, documents=self.documents, seconds=math.inf),
                     sampling=Sampling(temperature=self.temperature, seed=self.seed),
                     calibration=calibration,
+                    baseline=self.baseline,
                     in_flight=self.in_flight,
                     on_progress=lambda done, all: line.update(done, done),
                 )
@@ -157,8 +170,16 @@ class EvalAnswers(Asking):
             del settings[name]
         settings |= {"policy": policy, "protocol": protocol}
         settings["qa_sha256"] = hashlib.sha256(self.qa.read_bytes()).hexdigest()
+        unused = {
+            None: ("baseline",),
+            "closed-book": ("protocol", "max_searches", "documents", "index", "search"),
+            "one-shot": ("protocol", "max_searches"),
+            "oracle": ("protocol", "max_searches", "documents"),
+        }
+        for name in unused[self.baseline]:
+            del settings[name]
         if self.search is None:
-            del settings["search"]
+            settings.pop("search", None)
         if self.engine == "transformers":
             del settings["engine"]
         if calibration is not None:

@@ -18,6 +18,7 @@ from colsearcher.agent.record import Budgets, Rollout, Task
 from colsearcher.agent.rollout import run_rollouts
 from colsearcher.agent.source import Source
 from colsearcher.indexes.errors import UserError
+from colsearcher.training.answer_baselines import Baseline, baseline_rollouts
 from colsearcher.training.answer_metrics import score_answer
 from colsearcher.training.question import Question
 from colsearcher.training.retrieval_metrics import bootstrap_interval
@@ -36,8 +37,8 @@ class AnswerRecord:
         written: what the policy wrote as its answer, None for none.
         given: what the reader is given after the checks, None where the answer was held back.
         em, f1, cem, anls: of `written` against the accepted answers, without its citations.
-        found: the share of the gold pages that its searches retrieved; None where it cannot be told, because no gold page is
-            known (or there is none) or the source has other names for pages.
+        found: the share of the gold pages that it was shown; None where it cannot be told, because no gold page is known (or
+            there is none) or the source has other names for pages.
         kept_format: the transcript has no problem in it, and the policy wrote all tags itself.
         answerable: the corpus has an answer to the question.
         seconds: from its beginning to its end, beside all others that were in flight.
@@ -140,20 +141,28 @@ def evaluate_answers(
     budgets: Budgets,
     sampling: Sampling,
     calibration: Calibration | None = None,
+    baseline: Baseline | None = None,
     in_flight: int = 1,
     on_progress: Callable[[int, int], None] = lambda done, all: None,
 ) -> None:
     """Ask what the run lacks, `in_flight` questions side by side, and write each down as it ends.
 
     Args:
+        baseline: ask in this way and not as the agent, without the protocol.
         on_progress: called with how many of how many are done.
+
+    Raises:
+        UserError: see `baseline_rollouts`.
     """
     known = {record.id for record in run.records if not record.failed}
     missing = [question for question in questions if question.id not in known]
     done = len(questions) - len(missing)
     on_progress(done, len(questions))
-    tasks = (Task(question.text, sampling) for question in missing)
-    ended = run_rollouts(tasks, engine, source.retriever, protocol, budgets, viewer=source.viewer, in_flight=in_flight)
+    if baseline is not None:
+        ended = baseline_rollouts(baseline, missing, engine, source, budgets, sampling, in_flight=in_flight)
+    else:
+        tasks = (Task(question.text, sampling) for question in missing)
+        ended = run_rollouts(tasks, engine, source.retriever, protocol, budgets, viewer=source.viewer, in_flight=in_flight)
     for number, rollout in ended:
         run.add(_record(missing[number], rollout, source, calibration))
         done += 1
@@ -173,7 +182,8 @@ def _record(question: Question, rollout: Rollout, source: Source, calibration: C
         written,
         answer.text,
         tuple(map(str, answer.citations)),
-        tuple(search.query for search in rollout.searches),
+        # Pages that nobody asked for are no search; an agent's search without words has a notice in place of pages.
+        tuple(search.query for search in rollout.searches if search.query or search.notice),
         len(seen & gold) / len(gold) if gold and comparable else None,
         **asdict(score_answer(written, question.answers if question.answerable else ())),
         kept_format=not rollout.parsed.problems and not rollout.parsed.scaffolded,

@@ -54,3 +54,21 @@ def test_another_source_is_one_flag_and_a_judge_can_come_later(questions, tmp_pa
     lines = [json.loads(line) for line in (tmp_path / "run/judged.jsonl").read_text().splitlines()]
     assert {line["id"] for line in lines} == {"0", "1"} and all(line["judged"] in (True, False, None) for line in lines)
     assert len((tmp_path / "run/answers.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.slow
+def test_baselines_are_runs_that_an_agent_is_compared_with(questions, tmp_path):
+    runs = {name: tmp_path / name for name in ("closed-book", "one-shot", "oracle")}
+    scored = {
+        name: answer("eval", "answers", "--qa", questions, "--out", folder, "--baseline", name, "--documents", "1")
+        for name, folder in runs.items()
+    }
+    assert [summary["searches"] for summary in scored.values()] == [0, 1, 0]
+    assert [summary["gold_found"] for summary in scored.values()] == [0, 1, 1]
+    configs = {name: json.loads((folder / "config.json").read_text()) for name, folder in runs.items()}
+    assert {name: config["baseline"] for name, config in configs.items()} == {name: name for name in runs}
+    assert "documents" in configs["one-shot"] and "documents" not in configs["closed-book"]
+    said = complaint("eval", "answers", "--qa", questions, "--out", runs["oracle"], "--baseline", "one-shot")
+    assert "holds a run with another" in said
+    told = call("compare", "answers", "--a", runs["closed-book"], "--b", runs["oracle"])
+    assert "+" in told.stdout and "f1" in told.stdout
