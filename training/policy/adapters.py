@@ -12,16 +12,18 @@ from colsearcher.agent.policy import Device, Policy, adapter_base, load_policy
 LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
-def trainable(name: str, lora_rank: int, device: Device = "auto") -> Policy:
+def trainable(name: str, lora_rank: int, device: Device = "auto", seed: int = 0) -> Policy:
     """Load a policy whose weights are to change.
 
     Args:
         name: as `load_policy` takes it. An adapter is trained further, at its own rank, not merged.
         lora_rank: of new adapters; 0 trains all weights, in float32.
+        seed: of the weights of new adapters.
 
     Raises:
         ModelProblem: see `load_policy`.
     """
+    import torch
     from peft import LoraConfig, PeftModel, get_peft_model
 
     base = adapter_base(name)
@@ -35,7 +37,9 @@ def trainable(name: str, lora_rank: int, device: Device = "auto") -> Policy:
         model = PeftModel.from_pretrained(policy.model, name, is_trainable=True)
     else:
         config = LoraConfig(r=lora_rank, lora_alpha=2 * lora_rank, target_modules=LORA_TARGETS, task_type="CAUSAL_LM")
-        model = get_peft_model(policy.model, config)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = get_peft_model(policy.model, config)
     return replace(policy, model=model, source=base or name)
 
 

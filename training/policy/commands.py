@@ -60,7 +60,7 @@ class TrainSft:
             raise UserError(f"The questions of {self.qa} bring no paragraphs; name what to search with --index or --search.")
         place = Place.parse(self.index, self.search or (None if self.index else str(self.qa)))
         rank = 0 if self.full else self.lora_rank
-        policy = trainable(self.policy, rank)
+        policy = trainable(self.policy, rank, seed=self.seed)
         tell(f"{policy.describe()}; {place}; {len(kept):,} questions, {len(questions) - len(kept):,} left out")
         budgets = Budgets(
             searches=self.max_searches, documents=self.documents, document_tokens=self.document_tokens, total_tokens=4096

@@ -105,6 +105,25 @@ class GuessingTeacher:
         return f"{asked} {END_THINK}\n{ANSWER} {answer} {END_ANSWER}"
 
 
+def learn_to_repeat(policy: Policy, steps: int = 200, seed: int = 0) -> float:
+    """What any pretrained model brings along: to go on with what has been said before. Learned here from random syllables that
+    are said twice. Returns the last loss of what is said the second time, in nats a token."""
+    tokens = torch.tensor([policy.tokenizer.convert_tokens_to_ids(syllable) for syllable in _SYLLABLES])
+    random_numbers = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(policy.model.parameters(), lr=2e-3)
+    policy.model.train()
+    loss = torch.zeros(())
+    for _ in range(steps):
+        said = tokens[torch.randint(len(tokens), (32, 20), generator=random_numbers)]
+        logits = policy.model(torch.cat([said, said], 1)).logits[:, 20:-1]
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), said[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    policy.model.eval()
+    return float(loss.detach())
+
+
 def practice_policy(seed: int = 0, hidden: int = 128, layers: int = 4) -> Policy:
     """A Llama with random weights and a tokenizer in which every tag and code is one token, and a name two of them: names
     that were never seen are known."""

@@ -148,7 +148,7 @@ def _evaluation(
 
 
 def _train(recipe: Recipe, start: str, data: StageData, run: RunFolder, device: Device, tell: Callable[[str], None]) -> None:
-    policy = trainable(start, recipe.lora_rank, device)
+    policy = trainable(start, recipe.lora_rank, device, recipe.seed)
     tell(policy.describe())
     world = World(
         {question.id: question for question in data.questions},

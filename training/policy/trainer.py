@@ -14,6 +14,8 @@ from typing import Any, Protocol
 
 import torch
 from datasets import Dataset
+from peft import PeftModel, set_peft_model_state_dict
+from safetensors.torch import load_file
 from trl import GRPOConfig, GRPOTrainer
 
 from colsearcher.agent.engine import Engine, Sampling
@@ -129,6 +131,15 @@ class PolicyTrainer(GRPOTrainer):
     def restore(self, folder: Path) -> None:
         """Give the model the weights of a checkpoint."""
         self._load_from_checkpoint(str(folder))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """transformers' own, but for adapters: beside a reference adapter, as KL needs one, it would load that one alone."""
+        policy = model if model is not None else self._policy
+        if not isinstance(policy, PeftModel) or self.is_fsdp_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        weights = load_file(Path(resume_from_checkpoint) / "adapter_model.safetensors")
+        set_peft_model_state_dict(policy, weights, adapter_name="default")
 
     @property
     def _policy(self) -> torch.nn.Module:

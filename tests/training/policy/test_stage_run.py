@@ -1,0 +1,149 @@
+"""A stage as a run: it goes on exactly where it was killed, and goes back when it collapses."""
+
+import json
+
+import pytest
+import torch
+from fake_retriever import Shelf
+from tiny_policy import tiny_policy_of
+
+from colsearcher.agent.policy import load_policy
+from colsearcher.agent.protocol import GUIDED
+from colsearcher.agent.replay import replay_of
+from colsearcher.agent.trace import read_trace
+from colsearcher.indexes.address import Address
+from colsearcher.training.policy.adapters import merge_policy, save_policy, trainable
+from colsearcher.training.policy.guards import LIKELIHOOD
+from colsearcher.training.policy.recipe import Recipe
+from colsearcher.training.policy.report import evaluation_table, read_run, write_report
+from colsearcher.training.policy.rewards import RewardSum, Term
+from colsearcher.training.policy.stage_run import train_in
+from colsearcher.training.policy.trainer import World
+from colsearcher.training.question import Question
+from colsearcher.training.run_folder import RunFolder
+
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.filterwarnings("ignore::FutureWarning")]
+
+QUESTIONS = {str(n): Question(str(n), f"Which valve {n}?", ("V-118",), frozenset({Address("pump.pdf", 12)})) for n in range(8)}
+RECIPE = Recipe(
+    "retrieval",
+    ("searched",),
+    steps=4,
+    prompts=2,
+    group=2,
+    at_once=2,
+    lr=1e-2,
+    lora_rank=2,
+    kl=0.05,
+    searches=1,
+    document_tokens=40,
+    turn_tokens=12,
+    total_tokens=200,
+    save_every=1,
+    trace_every=2,
+    rest=True,
+)
+
+
+def letters(answer):
+    """Something that a random model can learn in a few steps."""
+    return sum(character.isalpha() for character in answer or "") / 20
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("policy")
+    policy = tiny_policy_of("llama")
+    policy.model.save_pretrained(folder)
+    policy.tokenizer.save_pretrained(folder)
+    return folder
+
+
+def train(start, folder, recipe=RECIPE, tell=lambda text: None):
+    shelf = Shelf()
+    world = World(QUESTIONS, lambda question: shelf, GUIDED, RewardSum((Term(letters),)), recipe.budgets())
+    policy = trainable(str(start), recipe.lora_rank, "cpu")
+    run = RunFolder(folder)
+    if not (folder / "config.json").is_file():
+        run.start({}, {}, resume=False)
+    train_in(world, policy, recipe, run, tell)
+    return policy, run
+
+
+def weights(policy):
+    return {name: p.detach().clone() for name, p in policy.model.named_parameters() if "lora" in name and "ref" not in name}
+
+
+class Killed(Exception):
+    pass
+
+
+def kill_after(steps):
+    def tell(text):
+        if text.startswith(f"retrieval {steps}/"):
+            raise Killed
+
+    return tell
+
+
+def test_killed_and_resumed_is_as_if_never_stopped(start, tmp_path):
+    whole, run = train(start, tmp_path / "whole")
+    with pytest.raises(Killed):
+        train(start, tmp_path / "killed", tell=kill_after(3))
+    resumed, again = train(start, tmp_path / "killed")
+    steps = [row["step"] for row in run.rows()]
+    assert steps == [1, 2, 3, 4] == [row["step"] for row in again.rows()]
+    for one, other in zip(run.rows(), again.rows(), strict=True):
+        same = [name for name in one if "time" not in name and "runtime" not in name]
+        assert [one[name] for name in same] == pytest.approx([other[name] for name in same]), one["step"]
+    one, other = weights(whole), weights(resumed)
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    assert any(bool(p.any()) for name, p in one.items() if "lora_B" in name), "it has learned"
+
+
+def test_rollouts_are_kept_as_traces_that_replay_reads_and_a_report_is_written(start, tmp_path):
+    _, run = train(start, tmp_path / "run")
+    traces = sorted(path.name for path in (tmp_path / "run/traces").iterdir())
+    assert traces == [f"step-{step:06d}-{number}.jsonl" for step in (0, 2) for number in range(4)]
+    events = read_trace(tmp_path / "run/traces" / traces[0])
+    assert replay_of(events).question.startswith("Which valve") and events[-1].data["rewards"].keys() == {"letters"}
+    assert list((tmp_path / "run/tensorboard").iterdir())
+    assert LIKELIHOOD not in run.rows()[0] and "agent/search_rate" in run.rows()[0]
+    picture, page = write_report(tmp_path / "run")
+    assert picture.read_bytes().startswith(b"\x89PNG") and "data:image/png;base64" in page.read_text()
+    (stage,) = read_run(tmp_path / "run")
+    assert len(stage.rows) == 4 and evaluation_table([stage]) == []
+
+
+def test_a_collapse_stops_the_stage_and_the_weights_before_it_come_back(start, tmp_path):
+    # An entropy floor above everything that can be: the first full window is a collapse, and it is its own best.
+    recipe = Recipe(**{**RECIPE.__dict__, "guard_entropy": 99.0, "guard_window": 2, "kl": 0.0})
+    told = []
+    policy, run = train(start, tmp_path / "run", recipe, told.append)
+    rows = run.rows()
+    assert [row["step"] for row in rows if "step" in row] == [1, 2]
+    assert "entropy" in rows[-1]["collapse"] and rows[-1]["rolled_back_to"] in (0, 1, 2) and "the weights are those" in told[-1]
+    kept = tmp_path / "run/checkpoints" / f"checkpoint-{rows[-1]['rolled_back_to']}"
+    assert kept.is_dir()
+    from safetensors.torch import load_file
+
+    stored = load_file(kept / "adapter_model.safetensors")
+    for name, value in weights(policy).items():
+        assert torch.equal(value, stored[name.replace(".default", "")])
+
+
+def test_an_adapter_is_trained_further_not_put_on_another(start, tmp_path):
+    policy, _ = train(start, tmp_path / "run")
+    save_policy(policy, tmp_path / "adapter")
+    config = json.loads((tmp_path / "adapter/adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str(start)
+    further = trainable(str(tmp_path / "adapter"), 16, "cpu")
+    assert further.source == str(start)
+    one, other = weights(policy), weights(further)
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    merge_policy(tmp_path / "adapter", tmp_path / "merged")
+    ids = torch.tensor([[5, 6, 7, 8]])
+    plain, adapted = (load_policy(str(tmp_path / name), device="cpu") for name in ("merged", "adapter"))
+    with torch.no_grad():
+        assert torch.allclose(plain.model(ids).logits, adapted.model(ids).logits, atol=1e-2)
+    assert not (tmp_path / "merged/adapter_config.json").exists()
