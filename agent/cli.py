@@ -80,7 +80,7 @@ COMMANDS: dict[str, Command] = {
     "train data difficulty": Command(
         "colsearcher.training.policy.data_commands:DataDifficulty", "count rollouts until one is right"
     ),
-    "train merge": Command("colsearcher.training.retriever.commands:TrainMerge", "write a run's adapter as a plain checkpoint"),
+    "train merge": Command("colsearcher.training.merge_command:TrainMerge", "write a run's adapter as a plain checkpoint"),
     "train practice": Command(
         "colsearcher.training.retriever.commands:TrainPractice", "write a small model and pages to try training with"
     ),

@@ -1,4 +1,4 @@
-"""`colsearcher train retriever`, `colsearcher train merge` and `colsearcher train practice`."""
+"""`colsearcher train retriever` and `colsearcher train practice`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from colsearcher.agent.flags import argument, option
+from colsearcher.agent.flags import option
 from colsearcher.agent.terminal import show, show_json, tell
 
 
@@ -86,21 +86,6 @@ class TrainRetriever:
             show(text)
         show(f"{result['steps']:,} steps, last loss {result['loss']:.4f}")
         show(f"model: {result['model']}")
-        return 0
-
-
-@dataclass(frozen=True)
-class TrainMerge:
-    """Write the model of a run as a plain checkpoint: adapters become part of the weights, the processor comes along."""
-
-    trained: Path = argument("a run folder, or the folder of an adapter")
-    output: Path = option("the folder to write, which is made", short="-o", metavar="FOLDER")
-    device: str = option("where to do it", default="cpu")
-
-    def run(self) -> int:
-        from colsearcher.training.retriever.fine_tune import merge
-
-        show(str(merge(self.trained, self.output, device=self.device)))
         return 0
 
 
