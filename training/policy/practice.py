@@ -14,24 +14,35 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
+from colsearcher.agent.engine import Sampling
 from colsearcher.agent.policy import Policy
 from colsearcher.agent.protocol import ANSWER, BEGIN_QUERY, END_ANSWER, END_QUERY, END_THINK, TAGS, Protocol
-from colsearcher.agent.record import Budgets
+from colsearcher.agent.record import Budgets, Task
 from colsearcher.agent.retriever import Passage
+from colsearcher.agent.rollout import run_rollouts
+from colsearcher.agent.transformers_engine import TransformersEngine
 from colsearcher.indexes.address import Address
+from colsearcher.training.policy.cold_start import example_of
+from colsearcher.training.policy.outcome import outcome_of
+from colsearcher.training.policy.recipe import Recipe
+from colsearcher.training.policy.rewards import answer_f1
+from colsearcher.training.policy.sft import Cold, sft_trainer
+from colsearcher.training.policy.teacher import taught_rollouts
+from colsearcher.training.policy.trainer import World
 from colsearcher.training.question import Question
 
 PROTOCOL = Protocol(variant="reasoning", system="Look it up.")
 BUDGETS = Budgets(total_tokens=160, turn_tokens=24, searches=2, documents=1, document_tokens=40)
 
 _SYLLABLES = [onset + vowel for onset in "bdfklmrt" for vowel in "aio"]
-_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
+# Tokens from a name or code to where it is said again: from question to thought, to query, and from document to answer.
+DISTANCE = 8
+_WORDS = "Look it up . What is the code of ?".split()
+_TEMPLATE = "{% for message in messages %}{{ message['content'] }}<|im_end|>{% endfor %}"
 
 
 @dataclass(frozen=True)
@@ -99,24 +110,24 @@ class GuessingTeacher:
         asked = f"code of {self._question.id}"
         if self._will_search and not self._searched:
             self._searched = True
-            return f"{asked} {BEGIN_QUERY} {asked} {END_QUERY}"
+            return f"{asked} Look it {BEGIN_QUERY} {asked} {END_QUERY}"
         read = self._searched and self._will_read
         answer = self._question.answers[0] if read else self._rng.choice(_SYLLABLES)
-        return f"{asked} {END_THINK}\n{ANSWER} {answer} {END_ANSWER}"
+        return f"{'' if self._searched else asked + ' '}{END_THINK}\n{ANSWER} {answer} {END_ANSWER}"
 
 
-def learn_to_repeat(policy: Policy, steps: int = 200, seed: int = 0) -> float:
-    """What any pretrained model brings along: to go on with what has been said before. Learned here from random syllables that
-    are said twice. Returns the last loss of what is said the second time, in nats a token."""
-    tokens = torch.tensor([policy.tokenizer.convert_tokens_to_ids(syllable) for syllable in _SYLLABLES])
+def learn_to_repeat(policy: Policy, steps: int = 80, seed: int = 0) -> float:
+    """What any pretrained model brings along, to take up what was said before: here random words, each after `DISTANCE` tokens
+    once more. Returns the last loss, in nats a token."""
+    tokens = torch.tensor([policy.tokenizer.convert_tokens_to_ids(space + word) for space in (" ", "") for word in _SYLLABLES])
     random_numbers = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(policy.model.parameters(), lr=2e-3)
     policy.model.train()
     loss = torch.zeros(())
     for _ in range(steps):
-        said = tokens[torch.randint(len(tokens), (32, 20), generator=random_numbers)]
-        logits = policy.model(torch.cat([said, said], 1)).logits[:, 20:-1]
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), said[:, 1:].flatten())
+        said = tokens[torch.randint(len(tokens), (32, DISTANCE), generator=random_numbers)].repeat(1, 5)
+        logits = policy.model(said).logits[:, DISTANCE - 1 : -1]
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), said[:, DISTANCE:].flatten())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -130,19 +141,18 @@ def practice_policy(seed: int = 0, hidden: int = 128, layers: int = 4) -> Policy
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    words = ["Look", "it", "up", "What", "is", "the", "code", "of", "system", "user", "assistant"]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: number for number, token in enumerate(["<|im_start|>", "<|im_end|>", *alphabet])}
+    vocabulary = {token: number for number, token in enumerate(["<|im_end|>", *alphabet])}
     bytes_ = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     bytes_.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bytes_.decoder = decoders.ByteLevel()
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bytes_, eos_token="<|im_end|>", pad_token="<|im_end|>", chat_template=_TEMPLATE
     )
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
     tokenizer.add_tokens([AddedToken(tag, special=False) for tag in TAGS])
-    tokenizer.add_tokens([AddedToken(word, single_word=True, special=False) for word in words])
-    tokenizer.add_tokens([AddedToken(syllable, special=False) for syllable in _SYLLABLES])
+    # With the space before it, as in language models: a space of its own would stand between all that belongs together.
+    words = [*_WORDS, *_SYLLABLES]
+    tokenizer.add_tokens([AddedToken(space + word, special=False) for space in (" ", "") for word in words])
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -159,3 +169,53 @@ def practice_policy(seed: int = 0, hidden: int = 128, layers: int = 4) -> Policy
     )
     model = LlamaForCausalLM(config).eval()
     return Policy("practice", str(seed), model, tokenizer, "cpu", "float32", "random weights")
+
+
+def cold_policy(world: KeyValueWorld, folder: Path, *, searches: float = 0.15, reads: float = 0.15, seed: int = 0) -> Policy:
+    """A policy after a cold start that has everything left to learn: it restates what is asked, seldom searches, and seldom
+    answers what it has read.
+
+    Args:
+        folder: for what the trainer writes.
+        searches, reads: see `GuessingTeacher`.
+    """
+    policy = practice_policy(seed)
+    learn_to_repeat(policy, seed=seed)
+    rng = random.Random(seed)
+    asked = [world.learned[number % len(world.learned)] for number in range(4000)]
+    teachers = [GuessingTeacher(question, rng, searches, reads) for question in asked]
+    taught = taught_rollouts(teachers, TransformersEngine(policy), Dictionary(world), PROTOCOL, BUDGETS)
+    recipe = Cold(max_steps=120, batch=48, at_once=48, lr=3e-3, seed=seed, save_every=10**6)
+    trainer = sft_trainer(policy.model, policy.tokenizer, [example_of(rollout) for _, rollout in taught], recipe, folder)
+    trainer.train()
+    policy.model.eval()
+    return policy
+
+
+def world_to_train_in(world: KeyValueWorld, recipe: Recipe) -> World:
+    """The learned questions, to be searched in all documents."""
+    dictionary = Dictionary(world)
+    questions = {question.id: question for question in world.learned}
+    return World(questions, lambda question: dictionary, PROTOCOL, recipe.reward_sum(), recipe.budgets())
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Of the held-out questions: how many it finds the document of, its mean F1, and how often it keeps the format."""
+
+    search: float
+    f1: float
+    format: float
+
+
+def rates(policy: Policy, world: KeyValueWorld, temperature: float = 0.0) -> Rates:
+    """What a policy does with the held-out questions."""
+    asked = world.held_out
+    tasks = [Task(question.text, Sampling(temperature=temperature, seed=n)) for n, question in enumerate(asked)]
+    done = run_rollouts(tasks, TransformersEngine(policy), Dictionary(world), PROTOCOL, BUDGETS)
+    outcomes = [outcome_of(rollout, asked[number]) for number, rollout in done]
+    return Rates(
+        sum(bool(set(outcome.viewed) & outcome.gold) for outcome in outcomes) / len(asked),
+        sum(answer_f1(outcome.answer, outcome.accepted) for outcome in outcomes) / len(asked),
+        sum(not outcome.parsed.problems for outcome in outcomes) / len(asked),
+    )

@@ -170,7 +170,9 @@ class PolicyTrainer(GRPOTrainer):
             logprobs.append([*rollout.logprobs, 0.0])
         self._count(scored)
         self._sampled = logprobs
-        self._pictures = _pictures([rollout for rollout, _, _ in scored])
+        shown = _pictures([rollout for rollout, _, _ in scored])
+        device = self.accelerator.device
+        self._pictures = {name: own.to(device) if isinstance(own, torch.Tensor) else own for name, own in shown.items()}
         extra = {"parts": [parts for _, _, parts in scored]}
         texts = [rollout.text for rollout, _, _ in scored]
         prompt_ids = [list(rollout.prompt_ids) for rollout, _, _ in scored]

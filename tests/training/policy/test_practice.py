@@ -18,10 +18,9 @@ def test_the_world_is_read_only_by_searching_and_its_words_are_few_tokens():
     assert not {question.id for question in world.learned} & {question.id for question in world.held_out}
     engine = TransformersEngine(practice_policy())
     for name, code in world.codes.items():
-        assert len(engine.encode(name)) == 2 and len(engine.encode(code)) == 1
-        assert code not in world.learned[0].text
+        assert len(engine.encode(f" {name}")) == 2 and len(engine.encode(f" {code}")) == 1
     text = "<think>\n<begin_of_query> code of x <end_of_query>"
-    assert engine.decode(engine.encode(text)) == text and len(engine.encode(text)) == 11
+    assert engine.decode(engine.encode(text)) == text and len(engine.encode(text)) == 9
 
 
 def test_teachers_search_and_read_as_often_as_they_are_told_to():
