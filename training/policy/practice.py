@@ -87,15 +87,15 @@ class Dictionary:
 
 class GuessingTeacher:
     """Writes the conversations of a cold start that has everything left to learn: it restates what is asked, then searches for
-    it, or guesses.
+    it, or says what it always says.
 
     Args:
         searches: how often it searches at all.
-        reads: how often, when it has searched, it answers what it read; otherwise it guesses.
+        reads: how often, when it has searched, it answers what it read.
     """
 
     def __init__(self, question: Question, rng: random.Random, searches: float, reads: float) -> None:
-        self._question, self._rng = question, rng
+        self._question = question
         self._will_search, self._will_read = rng.random() < searches, rng.random() < reads
         self._searched = False
 
@@ -112,7 +112,7 @@ class GuessingTeacher:
             self._searched = True
             return f"{asked} Look it {BEGIN_QUERY} {asked} {END_QUERY}"
         read = self._searched and self._will_read
-        answer = self._question.answers[0] if read else self._rng.choice(_SYLLABLES)
+        answer = self._question.answers[0] if read else _SYLLABLES[0]
         return f"{'' if self._searched else asked + ' '}{END_THINK}\n{ANSWER} {answer} {END_ANSWER}"
 
 
@@ -172,8 +172,8 @@ def practice_policy(seed: int = 0, hidden: int = 128, layers: int = 4) -> Policy
 
 
 def cold_policy(world: KeyValueWorld, folder: Path, *, searches: float = 0.15, reads: float = 0.15, seed: int = 0) -> Policy:
-    """A policy after a cold start that has everything left to learn: it restates what is asked, seldom searches, and seldom
-    answers what it has read.
+    """A policy after a cold start that has everything left to learn. It can search and read, as a pretrained model can, and has
+    the habit of neither: it restates what is asked, seldom searches, and seldom answers what it has read.
 
     Args:
         folder: for what the trainer writes.
@@ -182,13 +182,14 @@ def cold_policy(world: KeyValueWorld, folder: Path, *, searches: float = 0.15, r
     policy = practice_policy(seed)
     learn_to_repeat(policy, seed=seed)
     rng = random.Random(seed)
-    asked = [world.learned[number % len(world.learned)] for number in range(4000)]
-    teachers = [GuessingTeacher(question, rng, searches, reads) for question in asked]
-    taught = taught_rollouts(teachers, TransformersEngine(policy), Dictionary(world), PROTOCOL, BUDGETS)
-    recipe = Cold(max_steps=120, batch=48, at_once=48, lr=3e-3, seed=seed, save_every=10**6)
-    trainer = sft_trainer(policy.model, policy.tokenizer, [example_of(rollout) for _, rollout in taught], recipe, folder)
-    trainer.train()
-    policy.model.eval()
+    for steps, lr, habits in ((60, 2e-3, (1.0, 1.0)), (100, 2e-3, (searches, reads))):
+        asked = [world.learned[number % len(world.learned)] for number in range(40 * steps)]
+        teachers = [GuessingTeacher(question, rng, *habits) for question in asked]
+        taught = taught_rollouts(teachers, TransformersEngine(policy), Dictionary(world), PROTOCOL, BUDGETS)
+        examples = [example_of(rollout) for _, rollout in taught]
+        recipe = Cold(max_steps=steps, batch=40, at_once=40, lr=lr, seed=seed, save_every=10**6)
+        sft_trainer(policy.model, policy.tokenizer, examples, recipe, folder).train()
+        policy.model.eval()
     return policy
 
 
