@@ -11,7 +11,7 @@ from typing import Any
 
 from colsearcher.agent.engine import Engine
 from colsearcher.agent.policy import Policy
-from colsearcher.agent.protocol import REASONING, SEEING
+from colsearcher.agent.protocol import REASONING
 from colsearcher.agent.record import Budgets
 from colsearcher.agent.source import Source
 from colsearcher.agent.terminal import duration
@@ -63,7 +63,8 @@ def without_asked(questions: Sequence[Question], held_out: Sequence[Question]) -
 def make_examples(
     questions: Sequence[Question], source: Source, engine: Engine, budgets: Budgets, tell: Callable[[str], None]
 ) -> list[Example]:
-    """Examples about the questions that have gold pages in the source.
+    """Examples about the questions that have gold pages in the source: in words, also for a policy that sees, which meets
+    pictures in its stages.
 
     Args:
         tell: is told how far it is after every 50 conversations and after the last.
@@ -77,8 +78,6 @@ def make_examples(
     known = {(record.document, page) for record in index.documents() for page in range(1, record.pages + 1)}
     asked = [q for q in questions if q.evidence and all((place.document, place.page) in known for place in q.evidence)]
     texts = {str(place): index.page(place.document, place.page).text for q in asked for place in q.evidence}
-    protocol = SEEING if engine.sees and source.viewer else REASONING
-    viewer = source.viewer if protocol.looks else None
     started = time.monotonic()
 
     def on_progress(done: int, all: int, kept: int) -> None:
@@ -87,7 +86,7 @@ def make_examples(
         left = duration((time.monotonic() - started) / done * (all - done))
         tell(f"{done:,}/{all:,} conversations, {kept:,} kept" + (f", about {left} left" if done < all else ""))
 
-    found = list(examples(asked, texts, engine, source.retriever, protocol, budgets, viewer, on_progress))
+    found = list(examples(asked, texts, engine, source.retriever, REASONING, budgets, on_progress))
     if not found:
         raise UserError(
             f"None of the {len(questions)} questions became an example: their gold pages are not in {source.place}, or no "

@@ -16,7 +16,6 @@ from colsearcher.agent.engine import Engine, StopReason
 from colsearcher.agent.protocol import ANSWER, BEGIN_QUERY, END_ANSWER, END_QUERY, END_THINK, Protocol
 from colsearcher.agent.record import Budgets, Rollout
 from colsearcher.agent.retriever import Retriever
-from colsearcher.agent.viewer import Viewer
 from colsearcher.agent.wording import STOPWORDS, terms, tokens
 from colsearcher.training.policy.teacher import taught_rollouts
 from colsearcher.training.question import Question
@@ -116,7 +115,6 @@ def examples(
     retriever: Retriever,
     protocol: Protocol,
     budgets: Budgets,
-    viewer: Viewer | None = None,
     on_progress: Callable[[int, int, int], None] = lambda done, all, kept: None,
 ) -> Iterator[Example]:
     """Conversations about questions with gold pages, those that end in the gold answer in a format without a fault.
@@ -127,7 +125,7 @@ def examples(
     asked = [question for question in questions if question.evidence and question.answerable]
     teachers = [GoldTeacher(question, texts) for question in asked]
     kept = 0
-    for done, (_, rollout) in enumerate(taught_rollouts(teachers, engine, retriever, protocol, budgets, viewer), 1):
+    for done, (_, rollout) in enumerate(taught_rollouts(teachers, engine, retriever, protocol, budgets), 1):
         good = rollout.stop is StopReason.ANSWERED and not rollout.parsed.problems
         kept += good
         on_progress(done, len(asked), kept)

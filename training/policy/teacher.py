@@ -15,7 +15,6 @@ from colsearcher.agent.protocol import Protocol as SpokenProtocol
 from colsearcher.agent.record import Budgets, Rollout, Task
 from colsearcher.agent.retriever import Retriever
 from colsearcher.agent.rollout import run_rollouts
-from colsearcher.agent.viewer import Viewer
 
 
 class Teacher(Protocol):
@@ -106,11 +105,10 @@ def taught_rollouts(
     retriever: Retriever,
     protocol: SpokenProtocol,
     budgets: Budgets,
-    viewer: Viewer | None = None,
 ) -> Iterator[tuple[Teacher, Rollout]]:
     """Each teacher's conversation, as it ends."""
     known = list(teachers)
     tasks = [Task(teacher.question, on_event=teacher.event) for teacher in known]
-    done = run_rollouts(tasks, TaughtEngine(engine, iter(known)), retriever, protocol, budgets, viewer=viewer)
+    done = run_rollouts(tasks, TaughtEngine(engine, iter(known)), retriever, protocol, budgets)
     for number, rollout in done:
         yield known[number], rollout

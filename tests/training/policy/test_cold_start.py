@@ -18,6 +18,7 @@ from colsearcher.indexes.errors import UserError
 from colsearcher.retrieval.passages import index_passages
 from colsearcher.retrieval.searcher import Searcher
 from colsearcher.training.policy import cold_run
+from colsearcher.training.policy.adapters import trainable
 from colsearcher.training.policy.cold_run import ColdRun, cold_start, make_examples
 from colsearcher.training.policy.cold_start import examples, key_words
 from colsearcher.training.policy.sft import Cold, rows_of
@@ -121,10 +122,11 @@ class TestRun:
     """Examples, steps and a kill."""
 
     def run(self, folder, *, resume=False, steps=6, told=None, made=None):
-        policy = tiny_policy(context=4096)
         base = folder.parent / "base"
-        policy.model.save_pretrained(base)
-        policy.model.config._name_or_path = policy.model.name_or_path = str(base)
+        plain = tiny_policy(context=4096)
+        plain.model.save_pretrained(base)
+        plain.tokenizer.save_pretrained(base)
+        policy = trainable(str(base), 4, "cpu")
         engine = TransformersEngine(policy)
 
         def make():
