@@ -116,7 +116,6 @@ def test_rollouts_are_kept_as_traces_that_replay_reads_and_a_report_is_written(s
     assert len(stage.rows) == 4 and evaluation_table([stage]) == []
 
 
-@pytest.mark.slow
 def test_a_collapse_stops_the_stage_and_the_weights_before_it_come_back(start, tmp_path):
     # An entropy floor above everything that can be: the first full window is a collapse, and it is its own best.
     recipe = Recipe(**{**RECIPE.__dict__, "guard_entropy": 99.0, "guard_window": 2, "kl": 0.0})
