@@ -33,6 +33,7 @@ class RunFolder:
         Raises:
             UserError: there is a run already and `resume` is not set, or it has another configuration.
         """
+        config = json.loads(json.dumps(config, ensure_ascii=False))  # as it is read back
         if self._config.is_file():
             if not resume:
                 raise UserError(f"{self.path} holds a run already; add --resume to go on with it, or take another --out.")

@@ -1,0 +1,79 @@
+"""`train policy`, `train report` and what they say of wrong input, as a user types it."""
+
+import json
+
+import pytest
+from command_line import call, complaint
+from tiny_policy import tiny_policy
+
+from colsearcher.agent.policy import load_policy
+
+TEXTS = {
+    "Heron Shoal": "The light of Heron Shoal was built by Ada Finch in 1871.",
+    "Ada Finch": "Ada Finch was born in Wick.",
+    "Wick": "Wick Harbour has two piers.",
+    "Grey Seal": "The Grey Seal sailed in 1902.",
+}
+ASKED = [
+    ("Who built the light of Heron Shoal?", "Ada Finch", "Heron Shoal"),
+    ("When did the Grey Seal sail?", "1902", "Grey Seal"),
+    ("Where was Ada Finch born?", "Wick", "Ada Finch"),
+    ("How many piers has Wick Harbour?", "two", "Wick"),
+]
+SMALL = ["steps=2", "save_every=1", "prompts=2", "group=2", "at_once=2", "total_tokens=400", "trace_every=1", "lora_rank=2"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("policy")
+    policy = tiny_policy(context=4096)
+    policy.model.save_pretrained(folder / "policy")
+    policy.tokenizer.save_pretrained(folder / "policy")
+    context = [{"title": title, "sentences": [text]} for title, text in TEXTS.items()]
+    lines = [
+        json.dumps(
+            {"id": str(n), "question": text, "answers": [answer], "context": context, "supporting_facts": [{"title": title}]}
+        )
+        for n, (text, answer, title) in enumerate(ASKED)
+    ]
+    (folder / "qa.jsonl").write_text("\n".join([*lines[:3], ""]))
+    (folder / "held-out.jsonl").write_text("\n".join([*lines[2:], ""]))
+    (folder / "bare.jsonl").write_text(json.dumps({"id": "1", "question": "Who?", "answer": "Ada"}) + "\n")
+    return folder
+
+
+def command(folder, *more):
+    words = ["train", "policy", "--qa", folder / "qa.jsonl", "--policy", folder / "policy", "--recipe", "practice"]
+    return [*words, *(word for change in SMALL for word in ("--set", change)), *more]
+
+
+@pytest.mark.slow
+def test_both_stages_and_a_report(folder):
+    words = command(folder, "--eval-qa", folder / "held-out.jsonl", "--out", folder / "run")
+    done = call(*words, "--json")
+    result = json.loads(done.stdout)
+    assert list(result["stages"]) == ["retrieval", "answer"] and result["model"].endswith("run/answer/model")
+    assert all(stage["steps"] == 2 and stage["after"]["questions"] == 2 for stage in result["stages"].values())
+    assert result["stages"]["retrieval"]["after"] == result["stages"]["answer"]["before"]
+    # A held-out question is not learned, though it stands in both files.
+    assert "2 questions to learn from, 2 held out" in done.stderr and "|Δlogp|" in done.stderr
+    assert "adapter on" in load_policy(result["model"], device="cpu").describe()
+    rewards = [
+        json.loads((folder / f"run/{name}/config.json").read_text())["recipe"]["rewards"] for name in ("retrieval", "answer")
+    ]
+    assert rewards == [["r1-searcher-paper"]] * 2
+    assert "add --resume" in complaint(*words)
+    assert json.loads(call(*words, "--resume", "--json").stdout) == result, "nothing is done again"
+    assert "started differently" in complaint(*words, "--set", "lr=1e-9", "--resume")
+    assert "after answer" in call("train", "report", folder / "run").stdout
+    assert (folder / "run/report.html").is_file() and (folder / "run/report.png").is_file()
+    traces = sorted((folder / "run/answer/traces").iterdir())
+    assert "answer" in call("replay", traces[0]).stdout
+
+
+def test_what_is_wrong_is_said(folder):
+    assert "bring no paragraphs" in complaint("train", "policy", "--qa", folder / "bare.jsonl", "--out", folder / "none")
+    assert "no recipe «nice»" in complaint(*command(folder, "--recipe", "nice", "--out", folder / "none"))
+    assert "did you mean steps" in complaint(*command(folder, "--set", "stepps=3", "--out", folder / "none"))
+    assert "is left to learn from" in complaint(*command(folder, "--exclude", folder / "qa.jsonl", "--out", folder / "none"))
+    assert "holds no run" in complaint("train", "report", folder)
