@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from colsearcher.agent.engine import Engine, EngineProblem, Sampling, Session, Turn
 from colsearcher.indexes.errors import UserError
 from colsearcher.training.answer_evaluation import AnswerRecord
+
+Key = TypeVar("Key", bound=Hashable)
 
 PROMPT = """\
 Someone answered a question, and you check the answer against the key.
@@ -84,7 +87,6 @@ def judge_answers(
     known = read_verdicts(folder, name)
     missing = [record for record in asked if record.id not in known]
     done = len(asked) - len(missing)
-    turns: dict[str, tuple[Session, Turn]] = {}
 
     def keep(record_id: str, judged: bool | None, said: str) -> None:
         nonlocal done
@@ -93,23 +95,37 @@ def judge_answers(
         done += 1
         on_progress(done, len(asked))
 
-    waiting = iter(missing)
+    prompts = {}
+    for record in missing:
+        if record.written is None:
+            keep(record.id, False, "")
+        else:
+            prompts[record.id] = prompt_for(record.question, record.accepted, record.written)
+    for record_id, said in ask_judge(prompts, engine, in_flight=in_flight):
+        keep(record_id, read_verdict(said), said)
+
+
+def ask_judge(prompts: Mapping[Key, str], engine: Engine, *, in_flight: int) -> Iterator[tuple[Key, str]]:
+    """What a judge says to each prompt, as it says it; `in_flight` side by side.
+
+    Raises:
+        UserError: the judge fails.
+    """
+    turns: dict[Key, tuple[Session, Turn]] = {}
+    waiting = iter(prompts.items())
     try:
         while True:
-            while len(turns) < in_flight and (record := next(waiting, None)) is not None:
-                if record.written is None:
-                    keep(record.id, False, "")
-                    continue
-                session = engine.start(engine.encode_chat([{"role": "user", "content": prompt_for(record)}]))
-                turns[record.id] = session, Turn(session, Sampling(max_tokens=TOKENS))
+            while len(turns) < in_flight and (asked := next(waiting, None)) is not None:
+                key, prompt = asked
+                session = engine.start(engine.encode_chat([{"role": "user", "content": prompt}]))
+                turns[key] = session, Turn(session, Sampling(max_tokens=TOKENS))
             if not turns:
                 return
             engine.work([turn for _, turn in turns.values()])
-            for record_id in [record_id for record_id, (_, turn) in turns.items() if turn.ended]:
-                session, turn = turns.pop(record_id)
+            for key in [key for key, (_, turn) in turns.items() if turn.ended]:
+                session, turn = turns.pop(key)
                 session.close()
-                said = engine.decode(turn.result.ids).strip()
-                keep(record_id, read_verdict(said), said)
+                yield key, engine.decode(turn.result.ids).strip()
     except EngineProblem as problem:
         raise UserError(f"The judge failed ({problem}); what it said is kept, the same command goes on.") from problem
     finally:
@@ -117,9 +133,9 @@ def judge_answers(
             session.close()
 
 
-def prompt_for(record: AnswerRecord) -> str:
+def prompt_for(question: str, accepted: Sequence[str], written: str) -> str:
     """`PROMPT` about one answer."""
-    return PROMPT.format(question=record.question, accepted=" or ".join(record.accepted), written=record.written)
+    return PROMPT.format(question=question, accepted=" or ".join(accepted), written=written)
 
 
 def read_verdicts(folder: Path, judge: str | None = None) -> dict[str, Verdict]:

@@ -125,6 +125,10 @@ class TrainPolicy:
         "what they search (default: their own paragraphs, or what the training searches)", default=None, metavar="SOURCE"
     )
     eval_limit: int | None = option("only the first so many of them", default=None, metavar="N")
+    judge: str | None = option(
+        "a model that says which answers are right, for the reward judge: a policy by name", default=None, metavar="NAME"
+    )
+    judge_engine: str = option("what runs the judge, as `eval answers` has it", default="transformers", metavar="NAME")
     device: Literal["auto", "cpu", "cuda"] = option("where to train", default="auto")
     resume: bool = option("go on with the run in --out", default=False)
     json: bool = option("print one JSON document", default=False)
@@ -137,8 +141,10 @@ class TrainPolicy:
         from colsearcher.agent.source import Place, open_source
         from colsearcher.training.policy.cold_run import without_asked
         from colsearcher.training.policy.difficulty import read_difficulty
+        from colsearcher.training.policy.judge import open_judge
         from colsearcher.training.policy.recipe import STAGES, Recipe, read_recipe, recipe_path
         from colsearcher.training.policy.report import evaluation_table, read_run
+        from colsearcher.training.policy.rewards import judge
         from colsearcher.training.policy.stage_run import StageData
         from colsearcher.training.policy.two_stages import run_stages
         from colsearcher.training.questions import load_questions
@@ -149,6 +155,8 @@ class TrainPolicy:
             recipe = read_recipe(recipe_path(self.recipe, stage), self.set)
             if recipe.stage != stage:
                 raise UserError(f"The recipe is for the stage {recipe.stage}, not for {stage}; add --stage {recipe.stage}.")
+            if self.judge is None and any(term.reward is judge for term in recipe.reward_sum().terms):
+                raise UserError(f"The rewards of the stage {stage} ask a judge; name a model with --judge, or other rewards.")
             recipes.append(recipe)
         everything = load_questions(self.qa)
         held_out = load_questions(self.eval_qa, self.eval_limit) if self.eval_qa else []
@@ -172,7 +180,8 @@ class TrainPolicy:
             sees = load_policy(self.policy, device=self.device).cutter is not None
             protocol = SEEING if sees and source.viewer else REASONING
             config = {name: _plain(value) for name, value in asdict(self).items() if name not in ("resume", "json", "out")}
-            data = StageData(kept, source, held_out, eval_source, protocol)
+            asked = open_judge(self.judge, self.judge_engine, tell) if self.judge else None
+            data = StageData(kept, source, held_out, eval_source, protocol, asked)
             if not self.resume and any((self.out / name / "config.json").is_file() for name in names):
                 raise UserError(f"{self.out} holds a run already; add --resume to go on with it, or take another --out.")
             results = run_stages(

@@ -35,7 +35,7 @@ from colsearcher.training.policy.checkpoints import last_checkpoint, step_of
 from colsearcher.training.policy.difficulty import Rest
 from colsearcher.training.policy.guards import Collapse, Guard
 from colsearcher.training.policy.recipe import Recipe
-from colsearcher.training.policy.trainer import PolicyTrainer, Scored, World
+from colsearcher.training.policy.trainer import Judge, PolicyTrainer, Scored, World
 from colsearcher.training.question import Question
 from colsearcher.training.run_folder import RunFolder
 
@@ -58,6 +58,7 @@ class StageData:
     Attributes:
         held_out: asked before and after; none for no evaluation.
         held_out_source: what they search.
+        judge: asked for the reward `judge`.
     """
 
     questions: Sequence[Question]
@@ -65,6 +66,7 @@ class StageData:
     held_out: Sequence[Question]
     held_out_source: Source
     protocol: Protocol
+    judge: Judge | None = None
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,7 @@ def _train(recipe: Recipe, start: str, data: StageData, run: RunFolder, device: 
         data.source.viewer if data.protocol.looks else None,
         recipe.pages_from,
         recipe.in_flight,
+        data.judge,
     )
     train_in(world, policy, recipe, run, tell, weight=data.source.weight)
     save_policy(policy, run.model)

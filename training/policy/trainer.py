@@ -8,7 +8,7 @@ that was kept while writing. Left out: stages, runs and their files.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,6 +33,7 @@ from colsearcher.training.policy.rewards import RewardSum, answer_cover
 from colsearcher.training.question import Question
 
 Scored = tuple[Rollout, Outcome, dict[str, float | None]]
+Judge = Callable[[Sequence[tuple[Question, str]]], Sequence[bool | None]]
 
 # Rounds in which groups that are all alike are drawn again.
 _REDRAWN = 3
@@ -56,6 +57,7 @@ class World:
         viewer: shows pages to a policy that sees.
         pages_from: before this step documents are words all the same, in the protocol for words.
         in_flight: conversations at once.
+        judge: says of (question, answer) pairs whether each is right, None where it cannot tell; see `Outcome.judged`.
     """
 
     questions: dict[str, Question]
@@ -66,6 +68,7 @@ class World:
     viewer: Viewer | None = None
     pages_from: int = 0
     in_flight: int = 64
+    judge: Judge | None = None
 
     def shown_at(self, step: int) -> tuple[SpokenProtocol, Viewer | None]:
         """How the policy is spoken to at a step, and what shows it pages."""
@@ -241,8 +244,21 @@ class PolicyTrainer(GRPOTrainer):
             )
             for place, rollout in done:
                 found[numbers[place]] = rollout
-        outcomes = [outcome_of(found[number], question) for number, question in enumerate(questions)]
+        outcomes = self._judged(questions, [outcome_of(found[number], question) for number, question in enumerate(questions)])
         return [(found[number], outcome, world.rewards.parts(outcome)) for number, outcome in enumerate(outcomes)]
+
+    def _judged(self, questions: Sequence[Question], outcomes: list[Outcome]) -> list[Outcome]:
+        """The outcomes with what the judge says of their answers; no answer is wrong without asking."""
+        if self._world.judge is None:
+            return outcomes
+        asked = [number for number, outcome in enumerate(outcomes) if outcome.answer and not outcome.failed]
+        said = self._world.judge([(questions[number], outcomes[number].answer or "") for number in asked])
+        verdicts = dict(zip(asked, said, strict=True))
+        told = [verdicts.get(number, False) for number in range(len(outcomes))]
+        return [
+            replace(outcome, judged=None if right is None else float(right))
+            for outcome, right in zip(outcomes, told, strict=True)
+        ]
 
     def _count(self, scored: Sequence[Scored]) -> None:
         """Metrics of the agent beside TRL's."""

@@ -76,4 +76,5 @@ def test_what_is_wrong_is_said(folder):
     assert "no recipe «nice»" in complaint(*command(folder, "--recipe", "nice", "--out", folder / "none"))
     assert "did you mean steps" in complaint(*command(folder, "--set", "stepps=3", "--out", folder / "none"))
     assert "is left to learn from" in complaint(*command(folder, "--exclude", folder / "qa.jsonl", "--out", folder / "none"))
+    assert "name a model with --judge" in complaint(*command(folder, "--set", "rewards=vrag", "--out", folder / "none"))
     assert "holds no run" in complaint("train", "report", folder)

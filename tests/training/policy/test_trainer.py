@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
+from fake_engine import ScriptedEngine
 from fake_retriever import BrokenShelf, Shelf
 from PIL import Image, ImageDraw
 from tiny_policy import tiny_policy_of
@@ -16,7 +19,8 @@ from colsearcher.agent.transformers_engine import TransformersEngine
 from colsearcher.indexes.address import Address
 from colsearcher.indexes.errors import ModelProblem
 from colsearcher.training.policy.algorithms import ALGORITHMS
-from colsearcher.training.policy.rewards import RewardSum, Term, searched
+from colsearcher.training.policy.judge import judge_of
+from colsearcher.training.policy.rewards import RewardSum, Term, judge, searched
 from colsearcher.training.policy.trainer import PolicyTrainer, World
 from colsearcher.training.question import Question
 
@@ -46,11 +50,12 @@ QUESTIONS = {str(n): Question(str(n), f"Which valve {n}?", ("V-118",), frozenset
 BUDGETS = Budgets(total_tokens=420, document_tokens=60, picture_tokens=24)
 
 
-def trainer(tmp_path, policy, algorithm="grpo", *, shelf=None, viewer=None, rewards=None, settings=None, **more):
+def trainer(tmp_path, policy, algorithm="grpo", *, shelf=None, viewer=None, rewards=None, settings=None, judge=None, **more):
     shelf = shelf or Shelf()
     world = World(
         QUESTIONS, lambda question: shelf, GUIDED, rewards or RewardSum((Term(searched, 0.5), Term(letters))), BUDGETS, viewer
     )
+    world = replace(world, judge=judge)
     how = {"per_device_train_batch_size": 8, "num_generations": 4, "max_steps": 1, "learning_rate": 1e-3, **(settings or {})}
     args = GRPOConfig(
         str(tmp_path),
@@ -201,6 +206,32 @@ def test_groups_that_are_all_alike_are_drawn_again(tmp_path):
     made = trainer(tmp_path, tiny_policy_of("llama"), "dapo", shelf=Watched(), rewards=everyone)
     one_batch(made)
     assert sum(asked) > 8
+
+
+def test_a_judge_is_asked_about_the_answers_that_there_are(tmp_path):
+    asked = []
+
+    def says(answers):
+        asked.extend(answers)
+        return [None if len(written) % 3 == 0 else len(written) % 3 == 1 for _, written in answers]
+
+    made = trainer(tmp_path, tiny_policy_of("llama"), rewards=RewardSum((Term(judge),)), judge=says)
+    played = []
+    made._on_rollouts = lambda step, scored: played.extend(scored)
+    made.model.train()
+    made._generate_and_score_completions([{"prompt": name} for name in list(QUESTIONS)[:2] for _ in range(4)])
+    answered = [outcome for _, outcome, _ in played if outcome.answer]
+    assert 0 < len(answered) == len(asked) and {question.id for question, _ in asked} <= {"0", "1"}
+    for _, outcome, parts in played:
+        length = len(outcome.answer or "")
+        assert parts["judge"] == (None if length % 3 == 0 and length else float(length % 3 == 1))
+
+
+def test_a_language_model_as_judge():
+    judged = judge_of(ScriptedEngine([["Right."], ["wrong"], ["right or wrong?"]]))
+    question = QUESTIONS["0"]
+    assert judged([(question, "V-118"), (question, "V-2"), (question, "?")]) == [True, False, None]
+    assert judged([]) == []
 
 
 def test_a_failed_retriever_teaches_nothing(tmp_path):
