@@ -4,11 +4,12 @@ import json
 
 import pytest
 import torch
-from fake_retriever import Shelf
+from fake_retriever import Gallery, Shelf
 from tiny_policy import tiny_policy_of
+from tiny_vision_policy import tiny_vision_policy
 
 from colsearcher.agent.policy import load_policy
-from colsearcher.agent.protocol import GUIDED
+from colsearcher.agent.protocol import GUIDED, REASONING, SEEING
 from colsearcher.agent.replay import replay_of
 from colsearcher.agent.trace import read_trace
 from colsearcher.indexes.address import Address
@@ -148,3 +149,28 @@ def test_an_adapter_is_trained_further_not_put_on_another(start, tmp_path):
     with torch.no_grad():
         assert torch.allclose(plain.model(ids).logits, adapted.model(ids).logits, atol=1e-2)
     assert not (tmp_path / "merged/adapter_config.json").exists()
+
+
+def test_a_seeing_policy_goes_through_both_stages_on_page_images(tmp_path):
+    policy = tiny_vision_policy()
+    shelf, before = Shelf(), {name: p.detach().clone() for name, p in policy.model.named_parameters()}
+    for stage in ("retrieval", "answer"):
+        changes = {"stage": stage, "steps": 2, "lora_rank": 0, "kl": 0.0, "picture_tokens": 24, "total_tokens": 420}
+        recipe = Recipe(**{**RECIPE.__dict__, **changes})
+        rewards = RewardSum((*recipe.reward_sum().terms, Term(letters)))
+        world = World(QUESTIONS, lambda question: shelf, GUIDED, rewards, recipe.budgets(), Gallery())
+        run = RunFolder(tmp_path / stage)
+        run.start({}, {}, resume=False)
+        train_in(world, policy, recipe, run, lambda text: None)
+        rows = run.rows()
+        assert len(rows) == 2 and all(row["agent/logprob_difference"] < 1e-3 for row in rows)
+        (trace, *_) = sorted((tmp_path / stage / "traces").iterdir())
+        assert any(event.data.get("pictures") for event in read_trace(trace)), "pages are pictures"
+    moved = [name for name, p in policy.model.named_parameters() if not torch.equal(p, before[name])]
+    assert any("visual" in name for name in moved) and any("layers" in name for name in moved)
+
+
+def test_words_come_before_pages():
+    world = World(QUESTIONS, lambda question: Shelf(), SEEING, RewardSum((Term(letters),)), viewer=Gallery(), pages_from=3)
+    assert world.shown_at(2) == (REASONING, None)
+    assert world.shown_at(3) == (SEEING, world.viewer)

@@ -7,8 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from fake_engine import ScriptedEngine
-from fake_retriever import BrokenShelf, Shelf
-from PIL import Image, ImageDraw
+from fake_retriever import BrokenShelf, Gallery, Shelf
 from tiny_policy import tiny_policy_of
 from tiny_vision_policy import tiny_vision_policy
 from trl import GRPOConfig
@@ -34,16 +33,6 @@ pytestmark = [
 def letters(answer: str | None) -> float:
     """Something that a random model can learn in a few steps."""
     return sum(character.isalpha() for character in answer or "") / 20
-
-
-class Gallery:
-    def picture(self, place: Address) -> Image.Image:
-        image = Image.new("RGB", (120, 90), "white")
-        ImageDraw.Draw(image).ellipse((place.page, 20, place.page + 50, 70), fill="blue")
-        return image
-
-    def text(self, place: Address) -> str:
-        return ""
 
 
 QUESTIONS = {str(n): Question(str(n), f"Which valve {n}?", ("V-118",), frozenset({Address("pump.pdf", 12)})) for n in range(8)}
