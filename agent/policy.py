@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -146,7 +147,12 @@ def _placement(device: Device) -> tuple[str, str, str]:
     if device == "cuda" and not torch.cuda.is_available():
         raise ModelProblem("There is no CUDA device that torch can use. Use --device cpu.")
     if device == "cuda" or (device == "auto" and torch.cuda.is_available()):
-        return "cuda:0", "bfloat16", f"{'auto' if device == 'auto' else 'asked for'}: {torch.cuda.get_device_name(0)}"
+        number = int(os.environ.get("LOCAL_RANK", "0"))  # processes that train together have a GPU each
+        return (
+            f"cuda:{number}",
+            "bfloat16",
+            f"{'auto' if device == 'auto' else 'asked for'}: {torch.cuda.get_device_name(number)}",
+        )
     abilities = torch.cpu.get_capabilities()
     fast = [name for name in ("amx_bf16", "avx512_bf16") if abilities.get(name)]
     if fast:

@@ -16,6 +16,7 @@ from colsearcher.agent.record import Budgets
 from colsearcher.agent.source import Source
 from colsearcher.agent.terminal import duration
 from colsearcher.indexes.errors import UserError
+from colsearcher.training import processes
 from colsearcher.training.answer_metrics import normalise
 from colsearcher.training.policy.adapters import save_policy
 from colsearcher.training.policy.checkpoints import last_checkpoint, step_of
@@ -114,13 +115,15 @@ def cold_start(
     Returns `run`, `model`, `examples`, `steps` and the losses of the first and the last step.
     """
     run = RunFolder(folder)
-    run.start({**config, **asdict(asked)}, {"policy": policy.describe()}, resume=resume)
     path = folder / _EXAMPLES
-    if not path.is_file():
-        tell("writing examples")
-        unfinished = path.with_suffix(".new")
-        write_examples(unfinished, make())
-        unfinished.replace(path)
+    if processes.is_first():
+        run.start({**config, **asdict(asked)}, {"policy": policy.describe()}, resume=resume)
+        if not path.is_file():
+            tell("writing examples")
+            unfinished = path.with_suffix(".new")
+            write_examples(unfinished, make())
+            unfinished.replace(path)
+    processes.wait()
     learned = read_examples(path)[: asked.limit]
     tokens = sum(len(example.prompt_ids) + len(example.ids) for example in learned)
     tell(f"{len(learned):,} examples, {tokens:,} tokens, {sum(sum(example.mask) for example in learned):,} of them to learn")
@@ -144,7 +147,7 @@ def _train(asked: ColdRun, policy: Policy, learned: Sequence[Example], run: RunF
         """Keeps what TRL tells in the run's metrics."""
 
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
-            if logs and "loss" in logs:
+            if logs and "loss" in logs and processes.is_first():
                 row = {"step": int(state.global_step), **{name: value for name, value in logs.items() if value is not None}}
                 run.log(json.loads(json.dumps(row, default=float)))
                 if state.global_step % 10 == 0 or state.global_step in (1, state.max_steps):
@@ -155,8 +158,12 @@ def _train(asked: ColdRun, policy: Policy, learned: Sequence[Example], run: RunF
     trainer.remove_callback(PrinterCallback)  # it writes to stdout
     trainer.add_callback(Log())
     last = last_checkpoint(checkpoints)
-    run.keep_steps(step_of(last) if last else 0)
+    if processes.is_first():
+        run.keep_steps(step_of(last) if last else 0)
+    processes.wait()
     if last:
         tell(f"resumed after step {step_of(last)}")
     trainer.train(resume_from_checkpoint=str(last) if last else None)
-    save_policy(policy, run.model)
+    if processes.is_first():
+        save_policy(policy, run.model)
+    processes.wait()

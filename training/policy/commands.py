@@ -47,6 +47,7 @@ class TrainSft:
         from colsearcher.agent.record import Budgets
         from colsearcher.agent.source import Place, open_source
         from colsearcher.agent.transformers_engine import TransformersEngine
+        from colsearcher.training import processes
         from colsearcher.training.policy.adapters import trainable
         from colsearcher.training.policy.cold_run import ColdRun, cold_start, make_examples, without_asked
         from colsearcher.training.policy.cold_start import Example
@@ -61,7 +62,8 @@ class TrainSft:
         place = Place.parse(self.index, self.search or (None if self.index else str(self.qa)))
         rank = 0 if self.full else self.lora_rank
         policy = trainable(self.policy, rank, seed=self.seed)
-        tell(f"{policy.describe()}; {place}; {len(kept):,} questions, {len(questions) - len(kept):,} left out")
+        say = tell if processes.is_first() else lambda text: None
+        say(f"{policy.describe()}; {place}; {len(kept):,} questions, {len(questions) - len(kept):,} left out")
         budgets = Budgets(
             searches=self.max_searches, documents=self.documents, document_tokens=self.document_tokens, total_tokens=4096
         )
@@ -82,7 +84,9 @@ class TrainSft:
                 return make_examples(kept, source, TransformersEngine(policy), budgets, tell)
 
         config = {name: _plain(value) for name, value in asdict(self).items() if name not in ("resume", "json", "out")}
-        result = cold_start(asked, config, policy, self.out, make, resume=self.resume, tell=tell)
+        result = cold_start(asked, config, policy, self.out, make, resume=self.resume, tell=say)
+        if not processes.is_first():
+            return 0
         if self.json:
             show_json(result)
             return 0
@@ -139,6 +143,7 @@ class TrainPolicy:
         from colsearcher.agent.policy import load_policy
         from colsearcher.agent.protocol import REASONING, SEEING
         from colsearcher.agent.source import Place, open_source
+        from colsearcher.training import processes
         from colsearcher.training.policy.cold_run import without_asked
         from colsearcher.training.policy.difficulty import read_difficulty
         from colsearcher.training.policy.judge import open_judge
@@ -173,20 +178,22 @@ class TrainPolicy:
         place = Place.parse(self.index, self.search or (None if self.index else str(self.qa)))
         eval_own = self.eval_qa if held_out and all(question.context for question in held_out) else None
         eval_named = self.eval_search or (str(eval_own) if eval_own else None)
-        tell(f"{len(kept):,} questions to learn from, {len(held_out):,} held out; {place}")
+        say = tell if processes.is_first() else lambda text: None
+        say(f"{len(kept):,} questions to learn from, {len(held_out):,} held out; {place}")
         with ExitStack() as opened:
-            source = opened.enter_context(open_source(place, tell))
-            eval_source = opened.enter_context(open_source(Place.parse(None, eval_named), tell)) if eval_named else source
+            with processes.first_alone():
+                source = opened.enter_context(open_source(place, say))
+                eval_source = opened.enter_context(open_source(Place.parse(None, eval_named), say)) if eval_named else source
             sees = load_policy(self.policy, device=self.device).cutter is not None
             protocol = SEEING if sees and source.viewer else REASONING
             config = {name: _plain(value) for name, value in asdict(self).items() if name not in ("resume", "json", "out")}
-            asked = open_judge(self.judge, self.judge_engine, tell) if self.judge else None
+            asked = open_judge(self.judge, self.judge_engine, say) if self.judge else None
             data = StageData(kept, source, held_out, eval_source, protocol, asked)
-            if not self.resume and any((self.out / name / "config.json").is_file() for name in names):
+            if processes.is_first() and not self.resume and any((self.out / name / "config.json").is_file() for name in names):
                 raise UserError(f"{self.out} holds a run already; add --resume to go on with it, or take another --out.")
-            results = run_stages(
-                recipes, self.policy, data, self.out, config, resume=self.resume, tell=tell, device=self.device
-            )
+            results = run_stages(recipes, self.policy, data, self.out, config, resume=self.resume, tell=say, device=self.device)
+        if not processes.is_first():
+            return 0
         if self.json:
             stages = {name: {**asdict(result), "model": str(result.model)} for name, result in results.items()}
             show_json({"run": str(self.out), "stages": stages, "model": str(list(results.values())[-1].model)})

@@ -16,6 +16,7 @@ from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 from colsearcher.indexes.errors import UserError
+from colsearcher.training import processes
 from colsearcher.training.policy.cold_start import Example
 
 _IGNORED = -100
@@ -87,7 +88,7 @@ def sft_trainer(model: Any, tokenizer: Any, examples: Sequence[Example], recipe:
         num_train_epochs=recipe.epochs,
         max_steps=recipe.max_steps,
         per_device_train_batch_size=recipe.at_once,
-        gradient_accumulation_steps=max(1, recipe.batch // recipe.at_once),
+        gradient_accumulation_steps=max(1, recipe.batch // (recipe.at_once * processes.count())),
         learning_rate=recipe.lr,
         warmup_steps=recipe.warmup,
         lr_scheduler_type="cosine",

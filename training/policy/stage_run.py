@@ -28,7 +28,9 @@ from colsearcher.agent.source import Source
 from colsearcher.agent.terminal import duration
 from colsearcher.agent.trace import Trace
 from colsearcher.agent.transformers_engine import TransformersEngine
-from colsearcher.training.answer_evaluation import AnswerRun, evaluate_answers, summarise_answers
+from colsearcher.indexes.errors import UserError
+from colsearcher.training import processes
+from colsearcher.training.answer_evaluation import AnswerRun, evaluate_answers, read_records, summarise_answers
 from colsearcher.training.policy.adapters import save_policy, trainable
 from colsearcher.training.policy.algorithms import ALGORITHMS
 from colsearcher.training.policy.checkpoints import last_checkpoint, step_of
@@ -107,9 +109,11 @@ def run_stage(
         ModelProblem: the policy cannot be loaded.
     """
     run = RunFolder(folder)
-    run.start({**config, "policy": start, "recipe": asdict(recipe)}, {}, resume=resume)
-    if known_before is not None and not (folder / "before").exists() and data.held_out:
-        shutil.copytree(known_before, folder / "before")
+    if processes.is_first():
+        run.start({**config, "policy": start, "recipe": asdict(recipe)}, {}, resume=resume)
+        if known_before is not None and not (folder / "before").exists() and data.held_out:
+            shutil.copytree(known_before, folder / "before")
+    processes.wait()
     before = _evaluation(folder / "before", start, data, recipe, device, tell)
     if not run.model.is_dir():
         _train(recipe, start, data, run, device, tell)
@@ -123,9 +127,12 @@ def run_stage(
 def _evaluation(
     folder: Path, policy: str, data: StageData, recipe: Recipe, device: Device, tell: Callable[[str], None]
 ) -> Mapping[str, float | None]:
-    """The summary of a greedy run over the held-out questions; only what is missing is asked."""
+    """The summary of a greedy run over the held-out questions; only what is missing is asked, by the first process."""
     if not data.held_out:
         return {}
+    if not processes.is_first():
+        processes.wait()
+        return summarise_answers(read_records(folder))
     run = AnswerRun(folder, {"policy": policy, "questions": len(data.held_out), "protocol": data.protocol.variant})
     if len(run.records) < len(data.held_out):
         begun = time.monotonic()
@@ -146,6 +153,7 @@ def _evaluation(
             in_flight=recipe.in_flight,
             on_progress=on_progress,
         )
+    processes.wait()
     return summarise_answers(run.records)
 
 
@@ -164,7 +172,9 @@ def _train(recipe: Recipe, start: str, data: StageData, run: RunFolder, device: 
         data.judge,
     )
     train_in(world, policy, recipe, run, tell, weight=data.source.weight)
-    save_policy(policy, run.model)
+    if processes.is_first():
+        save_policy(policy, run.model)
+    processes.wait()
 
 
 def train_in(
@@ -182,7 +192,9 @@ def train_in(
     checkpoints = run.path / "checkpoints"
     last = last_checkpoint(checkpoints)
     done = step_of(last) if last else 0
-    run.keep_steps(done)
+    if processes.is_first():
+        run.keep_steps(done)
+    processes.wait()
     guard = Guard(recipe.guard_window, recipe.guard_fall, recipe.guard_likelihood, recipe.guard_entropy)
     for row in run.rows():
         if "step" in row:
@@ -210,13 +222,16 @@ def train_in(
         trainer.add_callback(_Rests(rest))
     if last:
         tell(f"resumed after step {done} of {recipe.steps}")
-    if not (checkpoints / _BEGINNING).is_dir():
+    begun = (checkpoints / _BEGINNING).is_dir()
+    processes.wait()
+    if not begun:
         trainer.save_model(str(checkpoints / _BEGINNING))
     trainer.train(resume_from_checkpoint=str(last) if last else None)
     watch.close()
     if watch.collapse is not None:
         back = _roll_back(trainer, checkpoints, watch.collapse)
-        run.log({"collapse": watch.collapse.reason, "rolled_back_to": back})
+        if processes.is_first():
+            run.log({"collapse": watch.collapse.reason, "rolled_back_to": back})
         tell(f"stopped at step {watch.collapse.step}: {watch.collapse.reason}; the weights are those of step {back}")
     policy.model.eval()
 
@@ -233,7 +248,12 @@ def grpo_config(recipe: Recipe, folder: Path, policy: Policy) -> GRPOConfig:
         "gradient_checkpointing": recipe.gradient_checkpointing,
         **ALGORITHMS[recipe.algorithm].settings,
     }
-    passes = recipe.rollouts // recipe.at_once
+    passes, left = divmod(recipe.rollouts, recipe.at_once * processes.count())
+    if left or passes % recipe.splits:
+        raise UserError(
+            f"{recipe.rollouts} rollouts cannot be split among {processes.count()} processes in passes of {recipe.at_once}; "
+            "change prompts, group or at_once with --set."
+        )
     return GRPOConfig(
         str(folder),
         seed=recipe.seed,
@@ -270,7 +290,7 @@ class _Watch(TrainerCallback):
 
         self.collapse: Collapse | None = None
         self._run, self._recipe, self._guard, self._tell = run, recipe, guard, tell
-        self._board = SummaryWriter(str(run.path / "tensorboard"))
+        self._board = SummaryWriter(str(run.path / "tensorboard")) if processes.is_first() else None
         self._begun, self._first = time.monotonic(), 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -281,6 +301,11 @@ class _Watch(TrainerCallback):
             return
         step = int(state.global_step)
         row = {"step": step, **{name: float(value) for name, value in logs.items() if value is not None}}
+        self.collapse = self.collapse or self._guard.saw(step, row)
+        if self.collapse:
+            control.should_training_stop = True
+        if self._board is None:
+            return
         self._run.log(row)
         for name, value in row.items():
             if name != "step":
@@ -289,12 +314,10 @@ class _Watch(TrainerCallback):
         shown = "  ".join(f"{title} {row[name]:.3f}" for name, title in _TOLD.items() if name in row)
         left = duration(pace * (self._recipe.steps - step))
         self._tell(f"{self._recipe.stage} {step}/{self._recipe.steps}  {shown}  {pace:.1f} s a step, {left} left")
-        self.collapse = self.collapse or self._guard.saw(step, row)
-        if self.collapse:
-            control.should_training_stop = True
 
     def close(self) -> None:
-        self._board.close()
+        if self._board is not None:
+            self._board.close()
 
 
 class _Rests(TrainerCallback):
@@ -304,6 +327,8 @@ class _Rests(TrainerCallback):
         self._rest = rest
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if not processes.is_first():
+            return
         self._rest.save(Path(args.output_dir) / f"checkpoint-{state.global_step}" / _REST)
 
 
@@ -314,12 +339,12 @@ class _Traces:
         self._folder, self._every, self._weight = folder, every, weight
         self._models = {"policy": f"{policy.name}@{policy.revision[:12]}"}
         self._open: dict[int, Trace] = {}
-        for path in folder.glob("step-*.jsonl"):  # of steps that are done again
+        for path in folder.glob("step-*.jsonl") if processes.is_first() else ():  # of steps that are done again
             if int(path.stem.split("-")[1]) >= done:
                 path.unlink()
 
     def on_event_of(self, step: int, number: int, question: Question) -> OnEvent:
-        if step % self._every or number >= _TRACED:
+        if step % self._every or number >= _TRACED or not processes.is_first():
             return ignore
         path = self._folder / f"step-{step:06d}-{number}.jsonl"
         with suppress(FileNotFoundError):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from accelerate.utils import gather_object
 from datasets import Dataset
 from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
@@ -189,20 +190,20 @@ class PolicyTrainer(GRPOTrainer):
         questions = [self._world.questions[name] for name in ids]
         scored = self._play(questions, 0)
         if self._rest is not None:
-            for start in range(0, len(scored), group):
-                teaches_nothing = _alike(scored[start : start + group], self._world)
-                self._rest.saw(ids[start], int(self.state.global_step), teaches_nothing)
+            alike = [(ids[start], _alike(scored[start : start + group], self._world)) for start in range(0, len(scored), group)]
+            for name, teaches_nothing in gather_object(alike):
+                self._rest.saw(name, int(self.state.global_step), teaches_nothing)
         if not (self._algorithm.dynamic and group > 1):
             return scored
         names = list(self._world.questions)
         for turn in range(1, _REDRAWN + 1):
-            alike = [start for start in range(0, len(scored), group) if _alike(scored[start : start + group], self._world)]
-            if not alike:
+            starts = [start for start in range(0, len(scored), group) if _alike(scored[start : start + group], self._world)]
+            if not starts:
                 break
-            step = int(self.state.global_step)
-            drawn = [names[(step * 7919 + turn * 104_729 + start) % len(names)] for start in alike]
+            step = int(self.state.global_step) * self.accelerator.num_processes + self.accelerator.process_index
+            drawn = [names[(step * 7919 + turn * 104_729 + start) % len(names)] for start in starts]
             again = self._play([self._world.questions[name] for name in drawn for _ in range(group)], turn)
-            for place, start in enumerate(alike):
+            for place, start in enumerate(starts):
                 scored[start : start + group] = again[place * group : (place + 1) * group]
         return scored
 
@@ -264,25 +265,35 @@ class PolicyTrainer(GRPOTrainer):
         """Metrics of the agent beside TRL's."""
         mode = "train" if self._policy.training else "eval"
         played = [outcome for _, outcome, _ in scored if not outcome.failed]
-        if not played:
-            return
-        means = {
-            "search_rate": [float(outcome.searches > 0) for outcome in played],
-            "searches": [float(outcome.searches) for outcome in played],
-            "format_rate": [float(not outcome.parsed.problems) for outcome in played],
-            "answer_rate": [float(outcome.answer is not None) for outcome in played],
-        }
-        for name, values in means.items():
-            self._metrics[mode][f"agent/{name}"].append(sum(values) / len(values))
-        self._metrics[mode]["agent/failed"].append(1 - len(played) / len(scored))
         right = [
             sum(rollout.logprobs) / sum(rollout.mask)
             for rollout, outcome, _ in scored
             if not outcome.failed and answer_cover(outcome.answer, outcome.accepted)
         ]
-        self._metrics[mode]["agent/right_rate"].append(len(right) / len(played))
-        if right:  # how likely the policy found what it got right, in nats a token
-            self._metrics[mode]["agent/right_logprob"].append(sum(right) / len(right))
+        sums = {
+            "search_rate": sum(outcome.searches > 0 for outcome in played),
+            "searches": sum(outcome.searches for outcome in played),
+            "format_rate": sum(not outcome.parsed.problems for outcome in played),
+            "answer_rate": sum(outcome.answer is not None for outcome in played),
+            "right_rate": len(right),
+        }
+        # Over all processes, so that their guards see the same.
+        *totals, all_played, all_right, likelihood, rollouts = self._summed(
+            *sums.values(), len(played), len(right), sum(right), len(scored)
+        )
+        metrics = self._metrics[mode]
+        metrics["agent/failed"].append(1 - all_played / rollouts)
+        if all_played:
+            for name, total in zip(sums, totals, strict=True):
+                metrics[f"agent/{name}"].append(total / all_played)
+        if all_right:  # how likely the policy found what it got right, in nats a token
+            metrics["agent/right_logprob"].append(likelihood / all_right)
+
+    def _summed(self, *values: float) -> list[float]:
+        """Each value summed over all processes."""
+        own = torch.tensor([values], dtype=torch.float64 if self.accelerator.device.type == "cpu" else torch.float32)
+        gathered: torch.Tensor = self.accelerator.gather(own.to(self.accelerator.device))
+        return gathered.sum(0).tolist()
 
     # The loss.
 
@@ -302,7 +313,8 @@ class PolicyTrainer(GRPOTrainer):
                 batch_size=self.args.per_device_train_batch_size,
             )
         difference = (trained - sampled) * mask
-        mean = float(difference.abs().sum() / mask.sum().clamp(min=1))
+        differences, tokens = self._summed(float(difference.abs().sum()), float(mask.sum()))
+        mean = differences / max(1.0, tokens)
         mode = "train" if self._policy.training else "eval"
         self._metrics[mode]["agent/logprob_difference"].append(mean)
         if mean > self._mismatch_limit:

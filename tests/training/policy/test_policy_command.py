@@ -1,9 +1,11 @@
 """`train policy`, `train report` and what they say of wrong input, as a user types it."""
 
 import json
+import subprocess
+from pathlib import Path
 
 import pytest
-from command_line import call, complaint
+from command_line import COLSEARCHER, ENVIRONMENT, call, complaint
 from tiny_policy import tiny_policy
 
 from colsearcher.agent.policy import load_policy
@@ -69,6 +71,28 @@ def test_both_stages_and_a_report(folder):
     assert (folder / "run/report.html").is_file() and (folder / "run/report.png").is_file()
     traces = sorted((folder / "run/answer/traces").iterdir())
     assert "answer" in call("replay", traces[0]).stdout
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_work_and_write_one_run(folder):
+    launch = ["--cpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    words = command(folder, "--set", "at_once=1", "--eval-qa", folder / "held-out.jsonl", "--out", folder / "shared", "--json")
+    accelerate = str(Path(COLSEARCHER).parent / "accelerate")
+    done = subprocess.run(
+        [accelerate, "launch", *launch, COLSEARCHER, *map(str, words)],
+        capture_output=True,
+        text=True,
+        env={**ENVIRONMENT, "OMP_NUM_THREADS": "1"},
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)  # one process tells it
+    assert all(stage["steps"] == 2 and stage["after"]["questions"] == 2 for stage in result["stages"].values())
+    for name in ("retrieval", "answer"):
+        rows = [json.loads(line) for line in (folder / f"shared/{name}/metrics.jsonl").read_text().splitlines()]
+        assert [row["step"] for row in rows] == [1, 2]
+    assert "adapter on" in load_policy(result["model"], device="cpu").describe()
 
 
 def test_what_is_wrong_is_said(folder):
