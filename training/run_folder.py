@@ -12,7 +12,7 @@ from typing import Any
 
 from colsearcher.indexes.errors import UserError
 
-_LIBRARIES = ("torch", "transformers", "colpali-engine", "peft", "colsearcher")
+_LIBRARIES = ("torch", "transformers", "colpali-engine", "peft", "trl", "colsearcher")
 
 
 class RunFolder:
