@@ -163,13 +163,17 @@ class TrainPolicy:
             if self.judge is None and any(term.reward is judge for term in recipe.reward_sum().terms):
                 raise UserError(f"The rewards of the stage {stage} ask a judge; name a model with --judge, or other rewards.")
             recipes.append(recipe)
+        if self.eval_qa is None and (self.eval_search or self.eval_limit):
+            raise UserError("--eval-search and --eval-limit are about held-out questions; name them with --eval-qa.")
         everything = load_questions(self.qa)
         held_out = load_questions(self.eval_qa, self.eval_limit) if self.eval_qa else []
         not_asked = [*(load_questions(self.eval_qa) if self.eval_qa else []), *_all(self.exclude)]
         kept = [question for question in without_asked(everything, not_asked) if question.answerable][: self.limit]
         if self.difficulty:
             known, most = read_difficulty(self.difficulty), max(recipe.hardest for recipe in recipes)
-            kept = [question for question in kept if (known.get(question.id) or most + 1) <= most] if most else kept
+            if not most:
+                raise UserError("The recipes leave no question out for its difficulty; add --set hardest=20, or such a number.")
+            kept = [question for question in kept if (known.get(question.id) or most + 1) <= most]
         if not kept:
             raise UserError(f"Nothing of {self.qa} is left to learn from; check --exclude, --eval-qa and --difficulty.")
         own = all(question.context for question in everything)

@@ -8,6 +8,7 @@ import pytest
 from command_line import COLSEARCHER, ENVIRONMENT, call, complaint
 from tiny_policy import tiny_policy
 
+from colsearcher.agent.cli import main
 from colsearcher.agent.policy import load_policy
 
 TEXTS = {
@@ -95,10 +96,17 @@ def test_two_processes_share_the_work_and_write_one_run(folder):
     assert "adapter on" in load_policy(result["model"], device="cpu").describe()
 
 
-def test_what_is_wrong_is_said(folder):
+def test_what_is_wrong_is_said(folder, capsys):
+    def complaint(*words):
+        assert main([str(word) for word in words]) == 2
+        return capsys.readouterr().err
+
     assert "bring no paragraphs" in complaint("train", "policy", "--qa", folder / "bare.jsonl", "--out", folder / "none")
     assert "no recipe «nice»" in complaint(*command(folder, "--recipe", "nice", "--out", folder / "none"))
     assert "did you mean steps" in complaint(*command(folder, "--set", "stepps=3", "--out", folder / "none"))
     assert "is left to learn from" in complaint(*command(folder, "--exclude", folder / "qa.jsonl", "--out", folder / "none"))
     assert "name a model with --judge" in complaint(*command(folder, "--set", "rewards=vrag", "--out", folder / "none"))
+    assert "name them with --eval-qa" in complaint(*command(folder, "--eval-limit", 2, "--out", folder / "none"))
+    (folder / "difficulty.jsonl").write_text('{"id": "0", "rollouts": 3}\n')
+    assert "--set hardest" in complaint(*command(folder, "--difficulty", folder / "difficulty.jsonl", "--out", folder / "none"))
     assert "holds no run" in complaint("train", "report", folder)
