@@ -35,17 +35,17 @@ def terms(text: str) -> list[str]:
     found: list[str] = []
     for word in _WORD.findall(unicodedata.normalize("NFKC", text).casefold()):
         pieces = [_plain(piece) for piece in _PIECE.findall(word)]
-        is_code = any(c.isdigit() for c in word) and any(c.isalpha() for c in word)
+        is_code = any(c.isdecimal() for c in word) and any(c.isalpha() for c in word)
         found += ["".join(pieces)] if is_code else [piece for piece in pieces if piece not in STOPWORDS]
     return found
 
 
 def is_number(token: str) -> bool:
-    return token[0].isdigit()
+    return token[0].isdecimal()
 
 
 def _plain(piece: str) -> str:
-    if piece[0].isdigit():
+    if piece[0].isdecimal():
         number = Decimal(piece.replace(",", "")).normalize()
         return f"{number:f}"
     if len(piece) > 3 and piece.endswith("s") and not piece.endswith(("ss", "us", "is")):
