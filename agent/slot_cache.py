@@ -16,6 +16,8 @@ from transformers import Cache
 from transformers.cache_utils import CacheLayerMixin
 
 _FIRST_LENGTH = 256
+# Slots that are looked at for each that is wanted: a copy of what is wanted takes longer.
+_BETWEEN = 3
 
 
 @dataclass
@@ -24,17 +26,22 @@ class Step:
 
     Attributes:
         rows_R: the slots.
+        first, count: the slots whose keys and values are given, S of them: from the first on, or (count 0) those of `rows_R`.
+        within_R: the place of each of `rows_R` among them.
         columns_R_N: where in its slot each token is written.
         positions_R_N: the place of each token in its conversation, 0 for padding.
-        seen_R_1_N_K: bool, what each token may look at.
+        seen_S_1_N_K: bool, what each token may look at.
         length: K.
         slots, capacity: what the cache has to have.
     """
 
     rows_R: torch.Tensor
+    first: int
+    count: int
+    within_R: torch.Tensor
     columns_R_N: torch.Tensor
     positions_R_N: torch.Tensor
-    seen_R_1_N_K: torch.Tensor
+    seen_S_1_N_K: torch.Tensor
     length: int
     slots: int
     capacity: int
@@ -58,7 +65,7 @@ class _SlotLayer(CacheLayerMixin):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Store (R, heads, N, dim) and give what the rows have so far: (R, heads, length, dim) each."""
+        """Store (R, heads, N, dim) and give what the slots have so far: (S, heads, length, dim) each."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         assert self.step is not None and self.keys is not None and self.values is not None
@@ -71,11 +78,10 @@ class _SlotLayer(CacheLayerMixin):
 
     def _rows(self, stored: torch.Tensor) -> torch.Tensor:
         assert self.step is not None
-        rows_R = self.step.rows_R
-        first, count = int(rows_R[0]), len(rows_R)
-        if int(rows_R[-1]) - first + 1 == count:  # neighbours, in order: no copy
+        first, count = self.step.first, self.step.count
+        if count:  # no copy
             return stored[first : first + count, :, : self.step.length]
-        return stored[rows_R, :, : self.step.length]
+        return stored[self.step.rows_R, :, : self.step.length]
 
     def copy(self, source: int, target: int, length: int) -> None:
         for stored in (self.keys, self.values):
@@ -102,13 +108,16 @@ class SlotCache(Cache):
         self._slots = 0
         self._capacity = _FIRST_LENGTH
 
-    def plan(self, rows: Sequence[int], before: Sequence[int], new: Sequence[int], device: torch.device) -> Step:
+    def plan(
+        self, rows: Sequence[int], before: Sequence[int], new: Sequence[int], device: torch.device, *, between: bool
+    ) -> Step:
         """Say where the tokens of the next forward pass go.
 
         Args:
             rows: the slots in rising order, R of them.
             before: how many tokens each has already.
             new: how many come to each; the batch has N = max(new) columns and a row's tokens are the last of them.
+            between: slots that lie between those of `rows` may be given with them, where that is less than a copy.
         """
         width, longest = max(new), max(b + n for b, n in zip(before, new, strict=True))
         while self._capacity <= longest:  # the last column takes padding and is never looked at
@@ -120,11 +129,24 @@ class SlotCache(Cache):
         real_R_N = place_N >= width - new_R_1
         seen_R_N_K = torch.arange(longest, device=device) <= columns_R_N[:, :, None]
         seen_R_N_K[:, :, 0] |= ~real_R_N  # a row of a softmax needs something to look at
+        rows_R = torch.tensor(rows, device=device)
+        count = rows[-1] - rows[0] + 1
+        if count > len(rows) and not (between and width == 1 and count <= _BETWEEN * len(rows)):
+            count = 0
+        within_R = rows_R - rows[0] if count else torch.arange(len(rows), device=device)
+        seen_S_1_N_K = seen_R_N_K[:, None]
+        if count > len(rows):
+            seen_S_1_N_K = seen_R_N_K.new_zeros((count, 1, width, longest))
+            seen_S_1_N_K[..., 0] = True
+            seen_S_1_N_K[within_R] = seen_R_N_K[:, None]
         step = Step(
-            torch.tensor(rows, device=device),
+            rows_R,
+            rows[0],
+            count,
+            within_R,
             torch.where(real_R_N, columns_R_N, self._capacity - 1),
             columns_R_N.clamp(min=0),
-            seen_R_N_K[:, None],
+            seen_S_1_N_K,
             longest,
             self._slots,
             self._capacity,

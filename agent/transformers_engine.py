@@ -9,6 +9,7 @@ the middle of a conversation like any other tokens.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ import torch
 from colsearcher.agent.engine import EngineProblem, StopReason, StopStrings, Turn, check_prompt
 from colsearcher.agent.pictures import Picture, positions
 from colsearcher.agent.policy_tokenizer import PolicyTokenizer, TokenizedEngine
+from colsearcher.agent.slot_attention import attending, serves
 from colsearcher.agent.slot_cache import SlotCache
 from colsearcher.indexes.errors import ModelProblem
 
@@ -154,31 +156,36 @@ class TransformersEngine(TokenizedEngine):
         new = [session.tokens[-session.uncomputed :] for session in sessions]
         device = self.model.device
         seen = [picture for session in sessions for picture in session.waiting_pictures()]
-        step = self._cache.plan(slots, [self.computed(slot) for slot in slots], [len(ids) for ids in new], device)
+        config = self.model.config.get_text_config()
+        own = serves(config)
+        before = [self.computed(slot) for slot in slots]
+        step = self._cache.plan(slots, before, [len(ids) for ids in new], device, between=own)
         width = max(len(ids) for ids in new)
         padded = torch.tensor([[0] * (width - len(ids)) + ids for ids in new], device=device)
-        output = self.model(
-            padded,
-            attention_mask=self._mask(step.seen_R_1_N_K),
-            position_ids=step.positions_R_N if self.cutter is None else _three_positions(sessions, width).to(device),
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=1,
-            **_seen(seen, device),
-        )
+        mask = self._mask(step.seen_S_1_N_K)
+        with attending(config, step) if own else nullcontext():
+            output = self.model(
+                padded,
+                attention_mask=mask,
+                position_ids=step.positions_R_N if self.cutter is None else _three_positions(sessions, width).to(device),
+                past_key_values=self._cache,
+                use_cache=True,
+                logits_to_keep=1,
+                **_seen(seen, device),
+            )
         for slot, session in zip(slots, sessions, strict=True):
             self._slots[slot].tokens += session.marks[-session.uncomputed :]
         return output.logits[:, -1].float()
 
-    def _mask(self, seen_R_1_N_K: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
+    def _mask(self, seen_S_1_N_K: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
         """What the model's attention takes as a mask, for each kind of its layers if there are two."""
         if self._window is None:
-            return self._as_added(seen_R_1_N_K)
+            return self._as_added(seen_S_1_N_K)
         # A token's own place is the last that it may look at.
-        own_R_1_N_1 = seen_R_1_N_K.sum(-1, keepdim=True) - 1
-        place_K = torch.arange(seen_R_1_N_K.shape[-1], device=seen_R_1_N_K.device)
-        near = self._as_added(seen_R_1_N_K & (place_K > own_R_1_N_1 - self._window.tokens))
-        return near if self._window.everywhere else {"full_attention": self._as_added(seen_R_1_N_K), "sliding_attention": near}
+        own_S_1_N_1 = seen_S_1_N_K.sum(-1, keepdim=True) - 1
+        place_K = torch.arange(seen_S_1_N_K.shape[-1], device=seen_S_1_N_K.device)
+        near = self._as_added(seen_S_1_N_K & (place_K > own_S_1_N_1 - self._window.tokens))
+        return near if self._window.everywhere else {"full_attention": self._as_added(seen_S_1_N_K), "sliding_attention": near}
 
     def _as_added(self, seen: torch.Tensor) -> torch.Tensor:
         if self.model.config.get_text_config()._attn_implementation == "sdpa":
