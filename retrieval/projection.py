@@ -194,7 +194,7 @@ def embedder_of(index: AnyIndex, embedder: PageEmbedder) -> PageEmbedder:
     return projected
 
 
-def embedder_for(folder: Path, embedder: PageEmbedder, wanted: Path | None) -> PageEmbedder:
+def embedder_for(folder: Path | None, embedder: PageEmbedder, wanted: Path | None) -> PageEmbedder:
     """An embedder to add pages with: that of the index at a folder, or, where there is none yet, behind the wanted projection.
 
     Raises:
@@ -202,7 +202,7 @@ def embedder_for(folder: Path, embedder: PageEmbedder, wanted: Path | None) -> P
         IndexProblem: the index was made with another projection, or by another embedder.
     """
     projection = Projection.read(wanted) if wanted else None
-    if not PageIndex.exists(folder):
+    if folder is None or not PageIndex.exists(folder):
         return ProjectedEmbedder(embedder, projection) if projection else embedder
     with PageIndex.open(folder) as index:
         made_with = index.manifest.projection

@@ -9,6 +9,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 from colsearcher.indexes.errors import FileProblem
+from colsearcher.indexes.page_pooling import PagePooling
 from colsearcher.retrieval.corpus import ReadProblem, Source
 from colsearcher.retrieval.embedder import PageEmbedder
 from colsearcher.retrieval.page import Page
@@ -17,7 +18,7 @@ from colsearcher.retrieval.reading import DocumentInfo, ReadSettings, read_docum
 
 # How much longer a page takes that needs OCR than one that does not, before anything has been measured.
 OCR_UNITS = 12.0
-# Bytes a vector takes beside its float16 values: the box, the special flag.
+# Bytes a vector takes beside its values: the box, the special flag.
 ROW_BYTES = 9
 _SAMPLES = 3
 
@@ -91,8 +92,14 @@ def survey(sources: Sequence[Source], settings: ReadSettings, *, skip: Mapping[s
     return result
 
 
-def measure(sources: Sequence[Source], found: Survey, settings: ReadSettings, embedder: PageEmbedder) -> Costs | None:
-    """Read and embed up to three pages, of both kinds where there are both, and time it. None without pages."""
+def measure(
+    sources: Sequence[Source],
+    found: Survey,
+    settings: ReadSettings,
+    embedder: PageEmbedder,
+    pooling: PagePooling | None = None,
+) -> Costs | None:
+    """Read, embed and pool up to three pages, of both kinds where there are both, and time it. None without pages."""
     by_name = {source.document: source for source in sources}
     text = [(name, number) for name, numbers in found.text.items() for number in sorted(numbers)]
     ocr = [(name, number) for name, numbers in found.ocr.items() for number in sorted(numbers)]
@@ -118,6 +125,8 @@ def measure(sources: Sequence[Source], found: Survey, settings: ReadSettings, em
     embedder.embed_pages(pages[:1])
     started = time.perf_counter()
     embeddings = embedder.embed_pages(pages)
+    if pooling is not None:
+        embeddings = [pooling.apply(embedding) for embedding in embeddings]
     embed_s = (time.perf_counter() - started) / len(pages)
     vectors = sum(len(embedding.vectors) for embedding in embeddings) / len(pages)
     mean = {kind: sum(values) / len(values) if values else None for kind, values in times.items()}

@@ -20,6 +20,13 @@ class Plan:
     paths: tuple[Path, ...] = argument("PDF files, images, or folders of them")
     index: Path | None = option("an index: plan only what it lacks", default=None, metavar="DIR")
     embedder: str = option("what turns pages into vectors", default="minilm")
+    codec: Literal["fp16", "int8", "4bit", "2bit", "1bit"] | None = option(
+        "how a new index would store vectors (default: 4bit)", default=None
+    )
+    drop_originals: bool = option("a new index would store codes only", default=False)
+    pool: str | None = option("a new index would store one vector for N: cluster:N or spatial:N", default=None, metavar="HOW")
+    projection: Path | None = option("a new index would store vectors shortened by this file", default=None, metavar="NPZ")
+    device: str = option("where a model that looks at pages would run: cpu, cuda, or auto", default="auto")
     renderer: Literal["pdfium", "poppler"] = option("what draws the pages", default="pdfium")
     ocr: Literal["auto", "never", "always"] | None = option(
         "read words off the picture: where a page has none (auto, the default), or never (the default for models that look)",
@@ -28,29 +35,38 @@ class Plan:
     json: bool = option("print one JSON document", default=False)
 
     def run(self) -> int:
+        from colsearcher.indexes.codecs import load_codec
+        from colsearcher.indexes.manifest import DEFAULT_CODEC
         from colsearcher.indexes.page_index import PageIndex
+        from colsearcher.indexes.page_pooling import PagePooling
+        from colsearcher.indexes.segment import Storage
         from colsearcher.retrieval.corpus import find_sources
         from colsearcher.retrieval.embedder import load_embedder
         from colsearcher.retrieval.indexing import missing_work, ocr_mode
+        from colsearcher.retrieval.projection import embedder_for
         from colsearcher.retrieval.reading import ReadSettings
         from colsearcher.retrieval.survey import ROW_BYTES, measure, survey
 
         sources = find_sources(self.paths)
         if not sources.files:
             raise UserError(f"There is no PDF and no image in {', '.join(map(str, self.paths))}; name a folder that has some.")
-        embedder = load_embedder(self.embedder)
+        pooling = PagePooling.parse(self.pool or "none")
+        embedder = embedder_for(self.index, load_embedder(self.embedder, device=self.device), self.projection)
         settings = ReadSettings(renderer=self.renderer, ocr=ocr_mode(embedder, self.ocr))
+        codec, originals = self.codec or DEFAULT_CODEC, not self.drop_originals
         if self.index is not None and PageIndex.exists(self.index):
             with PageIndex.open(self.index) as index:
                 work = missing_work(index, sources)
+                codec, originals, pooling = index.manifest.codec, index.manifest.originals, index.manifest.pooling
         else:
             work = missing_work(None, sources)
         tell(f"looking through {len(work.to_read):,} files")
         found = survey(work.to_read, settings, skip=work.stored)
         tell("reading and embedding three pages")
-        costs = measure(work.to_read, found, settings, embedder)
+        costs = measure(work.to_read, found, settings, embedder, pooling)
         seconds = costs.seconds(found.pages_text, found.pages_ocr) if costs else 0.0
-        disk = costs.vectors * (2 * embedder.dim + ROW_BYTES) * (found.pages_text + found.pages_ocr) if costs else 0.0
+        stored = Storage(embedder.dim, load_codec(codec), originals).bytes_per_vector + ROW_BYTES
+        disk = costs.vectors * stored * (found.pages_text + found.pages_ocr) if costs else 0.0
         place = (self.index or Path()).absolute()
         free = shutil.disk_usage(next(p for p in (place, *place.parents) if p.exists())).free
         problems = [*work.problems, *found.problems]

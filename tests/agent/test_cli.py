@@ -104,6 +104,8 @@ def test_plan_says_what_would_happen(corpus, tmp_path):
     assert (plan["pages"], plan["pages_ocr"], plan["problems"]) == (4, 0, [])
     assert plan["seconds_expected"] > 0 and plan["bytes_expected"] > 0 and len(plan["measured_on"]) == 3
     assert "all-MiniLM-L6-v2" in plan["models"]["embedder"]
+    pooled = answer("plan", corpus, "--pool", "cluster:3", "--codec", "2bit", "--drop-originals")
+    assert 0 < pooled["bytes_expected"] < plan["bytes_expected"] / 9
 
 
 def test_doctor_is_well_here():
