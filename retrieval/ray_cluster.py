@@ -36,6 +36,31 @@ class Cluster:
         return f"{self.cpus} CPUs" + (f", {self.gpus} GPUs" if self.gpus else "")
 
 
+class ClusterProblem(UserError):
+    """The cluster lost what was at work on it."""
+
+
+@contextmanager
+def losses_told() -> Iterator[None]:
+    """Say in a sentence that machines or actors are gone for good. What their code itself raises stays as it is.
+
+    Raises:
+        ClusterProblem: they are.
+    """
+    from ray.exceptions import RayError, RayTaskError
+
+    try:
+        yield
+    except RayError as problem:
+        if isinstance(problem, RayTaskError):
+            raise
+        first = next((line for line in str(problem).splitlines() if line.strip()), type(problem).__name__)
+        raise ClusterProblem(
+            f"The cluster lost its workers again and again ({first.strip()}). What has been stored stays; see to the memory of "
+            "its machines, then run the same command again."
+        ) from problem
+
+
 def check_address(address: str) -> None:
     """
     Raises:

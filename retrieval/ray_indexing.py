@@ -25,7 +25,7 @@ from colsearcher.retrieval.embedder import PageEmbedder, load_embedder
 from colsearcher.retrieval.indexing import IndexReport, Progress, Work, add_documents
 from colsearcher.retrieval.page import Page
 from colsearcher.retrieval.projection import ProjectedEmbedder, Projection
-from colsearcher.retrieval.ray_cluster import Cluster, ray_cluster
+from colsearcher.retrieval.ray_cluster import Cluster, losses_told, ray_cluster
 from colsearcher.retrieval.reading import (
     CHUNK,
     DocumentInfo,
@@ -79,6 +79,7 @@ def add_documents_on_ray(
     Raises:
         MissingExtra: Ray is not installed.
         UserError: no cluster answers at the address, or its machines lack the embedder or the renderer.
+        ClusterProblem: its actors die however often they are started again.
     """
     arrived = _Arrived(embedder)
     if not work.to_read:
@@ -186,8 +187,9 @@ def _results(tasks: list[bytes], settings: ReadSettings, load: LoadEmbedder, clu
             num_gpus=1 if cluster.gpus else 0,
             ray_remote_args_fn=_retries,
         )
-    for row in done.iter_rows():
-        yield row["results"]
+    with losses_told():
+        for row in done.iter_rows():
+            yield row["results"]
 
 
 def _retries() -> dict[str, int]:

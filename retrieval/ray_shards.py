@@ -21,7 +21,7 @@ from colsearcher.retrieval.corpus import ReadProblem, Sources
 from colsearcher.retrieval.embedder import PageEmbedder
 from colsearcher.retrieval.indexing import IndexReport, Progress, add_documents, missing_work
 from colsearcher.retrieval.projection import FILE as PROJECTION
-from colsearcher.retrieval.ray_cluster import Cluster, ray_cluster
+from colsearcher.retrieval.ray_cluster import Cluster, losses_told, ray_cluster
 from colsearcher.retrieval.ray_indexing import LoadEmbedder
 from colsearcher.retrieval.reading import ReadSettings
 
@@ -105,7 +105,8 @@ def add_documents_to_shards(
         if not is_sharded(folder):
             write_shards(folder, names)
         places = [(folder / name).absolute() for name in names]
-        found = _run(places, [Sources(tuple(part)) for part in parts], job, cluster, on_progress)
+        with losses_told():
+            found = _run(places, [Sources(tuple(part)) for part in parts], job, cluster, on_progress)
     projection = folder / names[0] / PROJECTION
     if projection.is_file() and not (folder / PROJECTION).is_file():
         shutil.copyfile(projection, folder / PROJECTION)

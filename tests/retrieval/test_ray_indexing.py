@@ -19,7 +19,7 @@ from colsearcher.indexes.page_index import PageIndex
 from colsearcher.retrieval import ray_cluster as ray_cluster_module
 from colsearcher.retrieval.corpus import find_sources
 from colsearcher.retrieval.indexing import add_documents, missing_work, open_or_create
-from colsearcher.retrieval.ray_cluster import ray_cluster
+from colsearcher.retrieval.ray_cluster import ClusterProblem, ray_cluster
 from colsearcher.retrieval.ray_indexing import add_documents_on_ray
 from colsearcher.retrieval.reading import ReadSettings
 
@@ -118,6 +118,23 @@ def test_a_machine_without_the_model_ends_the_run_with_its_sentence(two_workers,
             add_documents_on_ray(index, HashEmbedder(), broken_embedder, work, SETTINGS)
 
 
+class DyingEmbedder(HashEmbedder):
+    def embed_pages(self, pages):
+        os._exit(1)
+
+
+@pytest.mark.slow
+def test_actors_that_die_again_and_again_end_the_run_with_a_sentence(two_workers, tmp_path):
+    corpus = write_corpus(tmp_path / "corpus", documents=1)
+    with open_or_create(tmp_path / "index", HashEmbedder(), SETTINGS) as index, index.writing():
+        work = missing_work(index, find_sources([corpus]))
+        with pytest.raises(ClusterProblem, match=r"lost its workers again and again .* run the same command again"):
+            add_documents_on_ray(index, HashEmbedder(), DyingEmbedder, work, SETTINGS)
+    add(tmp_path / "index", corpus, on_ray=False)
+    add(tmp_path / "one", corpus, on_ray=False)
+    require_same(tmp_path / "one", tmp_path / "index")
+
+
 def test_an_address_where_no_cluster_can_be_is_one_sentence():
     for address in ("corpus/", "http://x", "a:b"):
         with pytest.raises(UserError, match="is not the address of a Ray cluster"), ray_cluster(address):
@@ -138,7 +155,7 @@ _ADD = """
 import pathlib, sys
 from colsearcher.retrieval import indexing
 from colsearcher.retrieval.corpus import find_sources
-from colsearcher.retrieval.ray_cluster import ray_cluster
+from colsearcher.retrieval.ray_cluster import ClusterProblem, ray_cluster
 from colsearcher.retrieval.ray_indexing import add_documents_on_ray
 from colsearcher.retrieval.reading import ReadSettings
 from fake_embedder import HashEmbedder
