@@ -61,13 +61,13 @@ class HttpClient:
         """
         return self._json(self.text(path))
 
-    def text(self, path: str) -> str:
-        with EventStream(self, "GET", path, None) as answer:
+    def text(self, path: str, body: Mapping[str, Any] | None = None) -> str:
+        """What is said at a path, to a body where one is given."""
+        with EventStream(self, "GET" if body is None else "POST", path, body) as answer:
             return answer.read()
 
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
-        with EventStream(self, "POST", path, body) as answer:
-            return self._json(answer.read())
+        return self._json(self.text(path, body))
 
     def events(self, path: str, body: Mapping[str, Any]) -> EventStream:
         """Server-sent events; nothing is sent before they are iterated over."""

@@ -6,6 +6,7 @@ vLLM's prefix cache keeps what a conversation holds, so a turn after a search co
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from colsearcher.agent.engine import EngineProblem, Turn
@@ -16,9 +17,10 @@ from colsearcher.indexes.errors import MissingExtra, ModelProblem
 
 if TYPE_CHECKING:
     from vllm import LLMEngine
+    from vllm.lora.request import LoRARequest
 
-# Of the graphics card's memory; the rest is for the embedder of the pages.
-_MEMORY_SHARE = 0.8
+# Of the graphics card's memory; the rest is for the embedder of the pages, or for training.
+_MEMORY_SHARE, _MEMORY_SHARE_TRAINING = 0.8, 0.3
 
 
 class _StepStream(Stream):
@@ -43,6 +45,7 @@ class VllmEngine(TokenizedEngine, ServedEngine):
         dtype: of weights and arithmetic, as vLLM calls it.
         logprobs_mode: see `vllm_sampling`; the one given is right for every temperature with `top_p` 1.
         eager: without vLLM's compilation, which takes a minute or more at the start.
+        adapter_rank: adapters of up to this rank can be added; vLLM then leaves most of the memory to their training.
 
     Raises:
         MissingExtra: vLLM is not installed.
@@ -58,6 +61,7 @@ class VllmEngine(TokenizedEngine, ServedEngine):
         dtype: str = "auto",
         logprobs_mode: LogprobsMode = "processed_logprobs",
         eager: bool = False,
+        adapter_rank: int = 0,
     ) -> None:
         try:
             from vllm import EngineArgs, LLMEngine
@@ -73,7 +77,8 @@ class VllmEngine(TokenizedEngine, ServedEngine):
             enable_prefix_caching=True,
             logprobs_mode=logprobs_mode,
             enforce_eager=eager,
-            gpu_memory_utilization=_MEMORY_SHARE,
+            gpu_memory_utilization=_MEMORY_SHARE_TRAINING if adapter_rank else _MEMORY_SHARE,
+            **({"enable_lora": True, "max_loras": 1, "max_lora_rank": _vllm_rank(adapter_rank)} if adapter_rank else {}),
         )
         try:
             self.llm: LLMEngine = LLMEngine.from_engine_args(arguments)
@@ -88,6 +93,9 @@ class VllmEngine(TokenizedEngine, ServedEngine):
         self._streams: dict[str, _StepStream] = {}
         self._failed: list[Stream] = []
         self._sent = 0
+        self._adapters: dict[str, LoRARequest] = {}
+        self._added = 0
+        self._adapter: str | None = None
 
     def prefix_cache(self) -> PrefixCache:
         """What vLLM's metrics say."""
@@ -95,6 +103,30 @@ class VllmEngine(TokenizedEngine, ServedEngine):
         for metric in self.llm.get_metrics():
             values[metric.name] = values.get(metric.name, 0) + getattr(metric, "value", 0)
         return PrefixCache(values.get("vllm:prefix_cache_queries", 0), values.get("vllm:prefix_cache_hits", 0))
+
+    def add_adapter(self, name: str, folder: Path) -> None:
+        """Load a LoRA adapter.
+
+        Raises:
+            ModelProblem: vLLM does not take it.
+        """
+        from vllm.lora.request import LoRARequest
+
+        self._added += 1
+        request = LoRARequest(name, self._added, str(folder))
+        try:
+            self.llm.add_lora(request)
+        except (OSError, RuntimeError, ValueError) as problem:
+            first = str(problem).strip().splitlines()[0]
+            raise ModelProblem(f"vLLM does not take the adapter in {folder}: {first}") from problem
+        self._adapters[name] = request
+
+    def use_adapter(self, name: str | None) -> None:
+        """Sample with an adapter that was added from now on, None for without one."""
+        self._adapter = name
+
+    def drop_adapter(self, name: str) -> None:
+        self.llm.remove_lora(self._adapters.pop(name).lora_int_id)
 
     def call_off(self, name: str) -> None:
         """Let vLLM forget a turn, if it has not ended there."""
@@ -110,7 +142,9 @@ class VllmEngine(TokenizedEngine, ServedEngine):
         try:
             check_mode(self.logprobs_mode, turn.sampling)
             parameters = SamplingParams(**sampling_parameters(turn, seed), output_kind=RequestOutputKind.DELTA)
-            self.llm.add_request(stream.name, {"prompt_token_ids": list(self._own(turn).tokens)}, parameters)
+            adapter = None if self._adapter is None else self._adapters[self._adapter]
+            prompt = {"prompt_token_ids": list(self._own(turn).tokens)}
+            self.llm.add_request(stream.name, prompt, parameters, lora_request=adapter)
         except (EngineProblem, ValueError) as problem:
             stream.arrivals.append(Arrival(problem=EngineProblem(str(problem))))
             self._failed.append(stream)
@@ -151,3 +185,8 @@ class VllmEngine(TokenizedEngine, ServedEngine):
         for stream in streams:
             stream.arrivals.append(Arrival(problem=EngineProblem(f"{self.name} failed in vLLM: {first}")))
         return streams
+
+
+def _vllm_rank(rank: int) -> int:
+    """The next of the ranks that vLLM makes room for."""
+    return next((known for known in (8, 16, 32, 64, 128, 256, 320, 512) if known >= rank), rank)

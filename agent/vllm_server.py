@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ class VllmServerEngine(TokenizedEngine, HttpEngine):
             version = client.get("/version")["version"]
             super().__init__(client, tokenizer.name, f"vLLM {version}, {served['id']}", served["max_model_len"])
             self.text = tokenizer
-            self.model = str(served["id"])
+            self.model = self._base = str(served["id"])
             self.context = self.context if context is None else min(context, self.context)
             self._check_tokenizer()
             self.logprobs_mode = self._logprobs_mode()
@@ -65,6 +66,29 @@ class VllmServerEngine(TokenizedEngine, HttpEngine):
         """
         text = self.client.text("/metrics")
         return PrefixCache(_counter(text, "vllm:prefix_cache_queries_total"), _counter(text, "vllm:prefix_cache_hits_total"))
+
+    def add_adapter(self, name: str, folder: Path) -> None:
+        """Have the server load a LoRA adapter, from a folder that it can read. One that it has by this name stays as it is.
+
+        Raises:
+            ModelProblem: it takes none, or not this one.
+        """
+        try:
+            self.client.text("/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(folder)})
+        except ServerProblem as problem:
+            if problem.status == 400 and "already been loaded" in str(problem):
+                return
+            fix = f" {_ADAPTERS}" if problem.status == 404 else ""
+            raise ModelProblem(f"{self.client.url} does not take the adapter in {folder}: {problem}{fix}") from problem
+
+    def use_adapter(self, name: str | None) -> None:
+        """Sample with an adapter that was added from now on, None for without one."""
+        self.model = name or self._base
+
+    def drop_adapter(self, name: str) -> None:
+        """Let the server forget an adapter, if it has it."""
+        with suppress(ServerProblem):
+            self.client.text("/v1/unload_lora_adapter", {"lora_name": name})
 
     def _send(self, turn: Turn, seed: int) -> Stream:
         body = self._body(self._own(turn).tokens, sampling_parameters(turn, seed)) | {"stream": True}
@@ -110,6 +134,10 @@ class VllmServerEngine(TokenizedEngine, HttpEngine):
 
 
 _START = "Start one with `vllm serve MODEL --logprobs-mode processed_logprobs` and give --engine its address."
+_ADAPTERS = (
+    "Start it with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True in its environment, as `vllm serve MODEL --enable-lora "
+    "--max-lora-rank 16 --logprobs-mode processed_logprobs`, on a file system that both see."
+)
 
 
 def _served(client: HttpClient, names: Sequence[str]) -> dict[str, Any]:

@@ -8,10 +8,13 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from tiny_policy import tiny_policy
 
 from colsearcher.agent.engine import Sampling, StopReason, Turn, take_turn
@@ -115,6 +118,8 @@ class CompletionServer(FakeServer):
         self.per_event = 1
         self.fault = ""
         self.token_ids = True
+        self.takes_adapters = True
+        self.adapters: dict[str, TransformersEngine] = {}
         self._lock = threading.Lock()
 
     def get(self, handler: _Handler, path: str) -> None:
@@ -129,7 +134,9 @@ class CompletionServer(FakeServer):
             handler.answer({"detail": "Not Found"}, 404)
 
     def post(self, handler: _Handler, path: str, body: dict[str, Any]) -> None:
-        if path == "/tokenize":
+        if path.endswith("load_lora_adapter"):
+            self._change_adapters(handler, path, body)
+        elif path == "/tokenize":
             handler.answer({"tokens": self.engine.encode(body["prompt"])})
         elif self.fault == "status" and body.get("stream"):
             handler.answer({"error": {"message": "The model's context is full.\n"}}, 400)
@@ -143,15 +150,33 @@ class CompletionServer(FakeServer):
                 events[2:] = ["break"] if self.fault == "break" else [{"error": {"message": "out of memory"}}]
             handler.stream(events)
 
+    def _change_adapters(self, handler: _Handler, path: str, body: dict[str, Any]) -> None:
+        name = body["lora_name"]
+        if not self.takes_adapters:
+            handler.answer({"detail": "Not Found"}, 404)
+        elif path == "/v1/unload_lora_adapter":
+            known = self.adapters.pop(name, None) is not None
+            handler.answer(f"Success: LoRA adapter '{name}' removed successfully." if known else {}, 200 if known else 404)
+        elif name in self.adapters:
+            handler.answer({"error": {"message": f"The lora adapter '{name}' has already been loaded."}}, 400)
+        elif not (Path(body["lora_path"]) / "adapter_model.safetensors").is_file():
+            handler.answer({"error": {"message": f"No adapter found for '{body['lora_path']}'"}}, 404)
+        else:
+            base = tiny_policy(self.engine.context)
+            model: Any = PeftModel.from_pretrained(base.model, body["lora_path"]).eval()
+            self.adapters[name] = TransformersEngine(replace(base, model=model))
+            handler.answer(f"Success: LoRA adapter '{name}' added successfully.")
+
     def _choices(self, body: dict[str, Any]) -> list[dict[str, Any]]:
         sampling = Sampling(body["temperature"], body["top_p"], body["seed"], body["max_tokens"])
+        engine = self.adapters.get(body["model"], self.engine)
         with self._lock:
-            session = self.engine.start(body["prompt"])
+            session = engine.start(body["prompt"])
             turn = Turn(session, sampling, body.get("stop", ()))
-            written = take_turn(self.engine, turn)
+            written = take_turn(engine, turn)
             session.close()
             temperature = 1.0 if self.raw else sampling.temperature or 1.0
-            logprobs_T_V = self._logprobs_T_V(session.ids, temperature)[len(body["prompt"]) - 1 :]
+            logprobs_T_V = _logprobs_T_V(engine, session.ids, temperature)[len(body["prompt"]) - 1 :]
         choices = []
         for start in range(0, len(written.ids), self.per_event):
             ids = written.ids[start : start + self.per_event]
@@ -172,10 +197,11 @@ class CompletionServer(FakeServer):
             choices.append(choice)
         return choices
 
-    def _logprobs_T_V(self, ids: Sequence[int], temperature: float) -> torch.Tensor:
-        with torch.inference_mode():
-            logits = self.engine.model(torch.tensor([list(ids)]), use_cache=False).logits[0].float()
-        return torch.log_softmax(logits / temperature, dim=-1)
+
+def _logprobs_T_V(engine: TransformersEngine, ids: Sequence[int], temperature: float) -> torch.Tensor:
+    with torch.inference_mode():
+        logits = engine.model(torch.tensor([list(ids)]), use_cache=False).logits[0].float()
+    return torch.log_softmax(logits / temperature, dim=-1)
 
 
 class ChatServer(FakeServer):

@@ -133,6 +133,11 @@ class TrainPolicy:
         "a model that says which answers are right, for the reward judge: a policy by name", default=None, metavar="NAME"
     )
     judge_engine: str = option("what runs the judge, as `eval answers` has it", default="transformers", metavar="NAME")
+    engine: str = option(
+        "what samples: transformers, vllm (in this process) or http://HOST:PORT (a vLLM server that takes adapters)",
+        default="transformers",
+        metavar="NAME",
+    )
     device: Literal["auto", "cpu", "cuda"] = option("where to train", default="auto")
     resume: bool = option("go on with the run in --out", default=False)
     json: bool = option("print one JSON document", default=False)
@@ -150,6 +155,7 @@ class TrainPolicy:
         from colsearcher.training.policy.recipe import STAGES, Recipe, read_recipe, recipe_path
         from colsearcher.training.policy.report import evaluation_table, read_run
         from colsearcher.training.policy.rewards import judge
+        from colsearcher.training.policy.samplers import open_sampler
         from colsearcher.training.policy.stage_run import StageData
         from colsearcher.training.policy.two_stages import run_stages
         from colsearcher.training.questions import load_questions
@@ -189,13 +195,21 @@ class TrainPolicy:
                 source = opened.enter_context(open_source(place, say))
                 eval_source = opened.enter_context(open_source(Place.parse(None, eval_named), say)) if eval_named else source
             sees = load_policy(self.policy, device=self.device).cutter is not None
+            if sees and self.engine != "transformers":
+                raise UserError(f"{self.policy} sees pages, which --engine {self.engine} cannot show it; use transformers.")
             protocol = SEEING if sees and source.viewer else REASONING
-            config = {name: _plain(value) for name, value in asdict(self).items() if name not in ("resume", "json", "out")}
+            config = {
+                name: _plain(value) for name, value in asdict(self).items() if name not in ("resume", "json", "out", "engine")
+            }
             asked = open_judge(self.judge, self.judge_engine, say) if self.judge else None
             data = StageData(kept, source, held_out, eval_source, protocol, asked)
             if processes.is_first() and not self.resume and any((self.out / name / "config.json").is_file() for name in names):
                 raise UserError(f"{self.out} holds a run already; add --resume to go on with it, or take another --out.")
-            results = run_stages(recipes, self.policy, data, self.out, config, resume=self.resume, tell=say, device=self.device)
+            rank = min(recipe.lora_rank for recipe in recipes)
+            sampler = open_sampler(self.engine, self.policy, rank, self.out / "adapters", self.device)
+            results = run_stages(
+                recipes, self.policy, data, self.out, config, resume=self.resume, tell=say, device=self.device, sampler=sampler
+            )
         if not processes.is_first():
             return 0
         if self.json:

@@ -21,13 +21,12 @@ from trl import GRPOConfig
 
 from colsearcher.agent.answer import make_answer
 from colsearcher.agent.engine import Sampling
-from colsearcher.agent.policy import Device, Policy, load_policy
+from colsearcher.agent.policy import Device, Policy
 from colsearcher.agent.protocol import Protocol
 from colsearcher.agent.record import OnEvent, ignore
 from colsearcher.agent.source import Source
 from colsearcher.agent.terminal import duration
 from colsearcher.agent.trace import Trace
-from colsearcher.agent.transformers_engine import TransformersEngine
 from colsearcher.indexes.errors import UserError
 from colsearcher.training import processes
 from colsearcher.training.answer_evaluation import AnswerRun, evaluate_answers, read_records, summarise_answers
@@ -37,6 +36,7 @@ from colsearcher.training.policy.checkpoints import last_checkpoint, step_of
 from colsearcher.training.policy.difficulty import Rest
 from colsearcher.training.policy.guards import Collapse, Guard
 from colsearcher.training.policy.recipe import Recipe
+from colsearcher.training.policy.samplers import Sampler, TransformersSampler
 from colsearcher.training.policy.trainer import Judge, PolicyTrainer, Scored, World
 from colsearcher.training.question import Question
 from colsearcher.training.run_folder import RunFolder
@@ -96,6 +96,7 @@ def run_stage(
     tell: Callable[[str], None],
     known_before: Path | None = None,
     device: Device = "auto",
+    sampler: Sampler | None = None,
 ) -> StageResult:
     """Do a stage, or what is left of it.
 
@@ -103,6 +104,8 @@ def run_stage(
         start: the policy to begin with, as `load_policy` takes it; an adapter is trained further.
         config: kept beside the recipe; a run is resumed only with the same.
         known_before: an evaluation of `start` on the same questions, so that it need not be done again.
+        device: where to train.
+        sampler: what samples; transformers on the same device if left out.
 
     Raises:
         UserError: the folder holds a run of another configuration, or one and `resume` is not set.
@@ -114,10 +117,11 @@ def run_stage(
         if known_before is not None and not (folder / "before").exists() and data.held_out:
             shutil.copytree(known_before, folder / "before")
     processes.wait()
-    before = _evaluation(folder / "before", start, data, recipe, device, tell)
+    sampler = sampler or TransformersSampler(device)
+    before = _evaluation(folder / "before", start, data, recipe, sampler, tell)
     if not run.model.is_dir():
-        _train(recipe, start, data, run, device, tell)
-    after = _evaluation(folder / "after", str(run.model), data, recipe, device, tell)
+        _train(recipe, start, data, run, device, sampler, tell)
+    after = _evaluation(folder / "after", str(run.model), data, recipe, sampler, tell)
     rows = run.rows()
     collapse = next((row["collapse"] for row in rows if "collapse" in row), None)
     steps = max((row["step"] for row in rows if "reward" in row), default=0)
@@ -125,7 +129,7 @@ def run_stage(
 
 
 def _evaluation(
-    folder: Path, policy: str, data: StageData, recipe: Recipe, device: Device, tell: Callable[[str], None]
+    folder: Path, policy: str, data: StageData, recipe: Recipe, sampler: Sampler, tell: Callable[[str], None]
 ) -> Mapping[str, float | None]:
     """The summary of a greedy run over the held-out questions; only what is missing is asked, by the first process."""
     if not data.held_out:
@@ -136,7 +140,7 @@ def _evaluation(
     run = AnswerRun(folder, {"policy": policy, "questions": len(data.held_out), "protocol": data.protocol.variant})
     if len(run.records) < len(data.held_out):
         begun = time.monotonic()
-        engine = TransformersEngine(load_policy(policy, device=device))
+        engine = sampler.of_stored(policy)
 
         def on_progress(done: int, all: int) -> None:
             if done and (done % 25 == 0 or done == all):
@@ -157,7 +161,15 @@ def _evaluation(
     return summarise_answers(run.records)
 
 
-def _train(recipe: Recipe, start: str, data: StageData, run: RunFolder, device: Device, tell: Callable[[str], None]) -> None:
+def _train(
+    recipe: Recipe,
+    start: str,
+    data: StageData,
+    run: RunFolder,
+    device: Device,
+    sampler: Sampler,
+    tell: Callable[[str], None],
+) -> None:
     policy = trainable(start, recipe.lora_rank, device, recipe.seed)
     tell(policy.describe())
     world = World(
@@ -171,7 +183,7 @@ def _train(recipe: Recipe, start: str, data: StageData, run: RunFolder, device: 
         recipe.in_flight,
         data.judge,
     )
-    train_in(world, policy, recipe, run, tell, weight=data.source.weight)
+    train_in(world, policy, recipe, run, tell, weight=data.source.weight, sampler=sampler)
     if processes.is_first():
         save_policy(policy, run.model)
     processes.wait()
@@ -186,6 +198,7 @@ def train_in(
     *,
     weight: Callable[[str], float] = lambda term: 1.0,
     mask_documents: bool = True,
+    sampler: Sampler | None = None,
 ) -> None:
     """Train a policy in a world until the recipe's steps are done or its guard calls a collapse; what a killed run did is not
     done again. Afterwards the policy has the weights to keep."""
@@ -204,10 +217,12 @@ def train_in(
     if last and rest and (last / _REST).is_file():
         rest.load(last / _REST)
     traces = _Traces(run.path / "traces", recipe.trace_every, policy, weight, done)
+    engine, renew = (sampler or TransformersSampler()).of_trained(policy)
     trainer = PolicyTrainer(
         policy.model,
         policy.tokenizer,
-        TransformersEngine(policy),
+        engine,
+        renew,
         world,
         ALGORITHMS[recipe.algorithm],
         grpo_config(recipe, checkpoints, policy),

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
 from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
+from transformers.integrations import is_deepspeed_zero3_enabled
 from trl import GRPOConfig, GRPOTrainer
 
 from colsearcher.agent.engine import Engine, Sampling
@@ -25,12 +26,14 @@ from colsearcher.agent.protocol import Protocol as SpokenProtocol
 from colsearcher.agent.record import Budgets, OnEvent, Rollout, Task, ignore
 from colsearcher.agent.retriever import Retriever
 from colsearcher.agent.rollout import run_rollouts
+from colsearcher.agent.transformers_engine import TransformersEngine
 from colsearcher.agent.viewer import Viewer
-from colsearcher.indexes.errors import ModelProblem
+from colsearcher.indexes.errors import ModelProblem, UserError
 from colsearcher.training.policy.algorithms import Algorithm
 from colsearcher.training.policy.difficulty import Rest
 from colsearcher.training.policy.outcome import Outcome, outcome_of
 from colsearcher.training.policy.rewards import RewardSum, answer_cover
+from colsearcher.training.policy.samplers import Renew
 from colsearcher.training.question import Question
 
 Scored = tuple[Rollout, Outcome, dict[str, float | None]]
@@ -38,14 +41,6 @@ Judge = Callable[[Sequence[tuple[Question, str]]], Sequence[bool | None]]
 
 # Rounds in which groups that are all alike are drawn again.
 _REDRAWN = 3
-
-
-class RetrainedEngine(Engine, Protocol):
-    """An engine whose weights change between rollouts."""
-
-    def forget(self) -> None:
-        """Drop what is kept of ended conversations: it was computed with other weights."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -82,7 +77,7 @@ class PolicyTrainer(GRPOTrainer):
     """GRPO on rollouts of a world. The seed of `args`, the step and the place in the batch fix every rollout.
 
     Args:
-        engine: samples with the very model that is trained.
+        engine, renew: from a `Sampler`.
         args: TRL's; weights of rewards are those of the world.
         rest: which questions rest because their rollouts were all alike; None asks each in its turn.
         on_event_of: who is told of the events of a rollout, by step, its number in the batch and its question.
@@ -92,13 +87,15 @@ class PolicyTrainer(GRPOTrainer):
 
     Raises:
         ModelProblem: the engine does not say which tokens it sampled, or others than the model says.
+        UserError: the engine needs whole weights, and they are spread over processes.
     """
 
     def __init__(
         self,
         model: Any,
         tokenizer: Any,
-        engine: RetrainedEngine,
+        engine: Engine,
+        renew: Renew,
         world: World,
         algorithm: Algorithm,
         args: GRPOConfig,
@@ -112,7 +109,7 @@ class PolicyTrainer(GRPOTrainer):
     ) -> None:
         if not engine.exact:
             raise ModelProblem(f"{engine.name} does not say which tokens it sampled; train with transformers or vLLM.")
-        self._engine, self._world, self._algorithm = engine, world, algorithm
+        self._engine, self._renew, self._world, self._algorithm = engine, renew, world, algorithm
         self._rest, self._on_event_of, self._on_rollouts = rest, on_event_of, on_rollouts
         self._mask_documents, self._mismatch_limit = mask_documents, mismatch_limit
         # Of the batch that is being made: what the model is given besides tokens, and the logprobs of sampling.
@@ -128,9 +125,19 @@ class PolicyTrainer(GRPOTrainer):
             processing_class=tokenizer,
             **more,
         )
+        if self._is_spread and isinstance(engine, TransformersEngine):
+            raise UserError(
+                "FSDP and ZeRO-3 leave no process with whole weights to sample from; name a vLLM with --engine, or start with "
+                "plain data parallelism or ZeRO-2."
+            )
         self._closing = int(self._tokenizer.eos_token_id)
         # A model that sees works out positions from the tokens that stand for pictures.
         self._picture_token = getattr(model.config, "image_token_id", None)
+
+    @property
+    def _is_spread(self) -> bool:
+        """Whether no process has all weights."""
+        return bool(self.is_fsdp_enabled or (self.is_deepspeed_enabled and is_deepspeed_zero3_enabled()))
 
     def restore(self, folder: Path) -> None:
         """Give the model the weights of a checkpoint."""
@@ -158,7 +165,7 @@ class PolicyTrainer(GRPOTrainer):
         training = policy.training
         group = self.num_generations if training else self.num_generations_eval
         policy.eval()
-        self._engine.forget()  # keys and values are of the weights before the last step
+        self._renew(self.save_model)
         try:
             scored = self._rollouts(prompts, int(group or 1))
         finally:

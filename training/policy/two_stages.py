@@ -8,6 +8,7 @@ from typing import Any
 
 from colsearcher.agent.policy import Device
 from colsearcher.training.policy.recipe import Recipe
+from colsearcher.training.policy.samplers import Sampler
 from colsearcher.training.policy.stage_run import StageData, StageResult, run_stage
 
 
@@ -21,6 +22,7 @@ def run_stages(
     resume: bool,
     tell: Callable[[str], None],
     device: Device = "auto",
+    sampler: Sampler | None = None,
 ) -> dict[str, StageResult]:
     """Do each stage in a folder of its own under `folder`; with `resume` what is done is not done again.
 
@@ -32,7 +34,9 @@ def run_stages(
     for recipe in recipes:
         own = folder / recipe.stage
         begun = resume and (own / "config.json").is_file()
-        result = run_stage(recipe, policy, data, own, config, resume=begun, tell=tell, known_before=before, device=device)
+        result = run_stage(
+            recipe, policy, data, own, config, resume=begun, tell=tell, known_before=before, device=device, sampler=sampler
+        )
         results[recipe.stage] = result
         policy, before = str(result.model), own / "after"
     return results

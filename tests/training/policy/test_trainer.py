@@ -58,7 +58,9 @@ def trainer(tmp_path, policy, algorithm="grpo", *, shelf=None, viewer=None, rewa
         **{**ALGORITHMS[algorithm].settings, **how},
     )
     engine = TransformersEngine(policy)
-    return PolicyTrainer(policy.model, policy.tokenizer, engine, world, ALGORITHMS[algorithm], args, **more)
+    return PolicyTrainer(
+        policy.model, policy.tokenizer, engine, lambda save: engine.forget(), world, ALGORITHMS[algorithm], args, **more
+    )
 
 
 def naive(policy, rollouts, advantages):

@@ -1,0 +1,152 @@
+"""Rollouts from a server that is handed each new adapter, in place of the trainer's own model."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fake_model_server import ROOT, CompletionServer
+from fake_retriever import Shelf
+from tiny_policy import tiny_policy
+
+from colsearcher.agent import policy as policy_module
+from colsearcher.agent.http_client import HttpClient
+from colsearcher.agent.policy_tokenizer import PolicyTokenizer
+from colsearcher.agent.protocol import GUIDED
+from colsearcher.agent.record import Task
+from colsearcher.agent.rollout import run_rollouts
+from colsearcher.agent.transformers_engine import TransformersEngine
+from colsearcher.agent.vllm_server import VllmServerEngine
+from colsearcher.indexes.address import Address
+from colsearcher.indexes.errors import ModelProblem, UserError
+from colsearcher.training.policy.adapters import save_policy, trainable
+from colsearcher.training.policy.recipe import Recipe
+from colsearcher.training.policy.rewards import RewardSum, Term
+from colsearcher.training.policy.samplers import VllmSampler, open_sampler
+from colsearcher.training.policy.stage_run import train_in
+from colsearcher.training.policy.trainer import World
+from colsearcher.training.question import Question
+from colsearcher.training.run_folder import RunFolder
+
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.filterwarnings("ignore::FutureWarning")]
+
+QUESTIONS = {str(n): Question(str(n), f"Which valve {n}?", ("V-118",), frozenset({Address("pump.pdf", 12)})) for n in range(4)}
+RECIPE = Recipe(
+    "retrieval",
+    ("searched",),
+    steps=3,
+    prompts=2,
+    group=2,
+    at_once=2,
+    lr=3e-2,
+    lora_rank=2,
+    kl=0.05,
+    searches=1,
+    document_tokens=40,
+    turn_tokens=12,
+    total_tokens=200,
+)
+
+
+def letters(answer):
+    return sum(character.isalpha() for character in answer or "") / 20
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("policy")
+    policy = tiny_policy(2048)
+    policy.model.save_pretrained(folder)
+    policy.tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def server():
+    with CompletionServer() as running:
+        yield running
+
+
+def sampler(server, start, tmp_path):
+    tokenizer = PolicyTokenizer("tiny", tiny_policy(2048).tokenizer)
+    return VllmSampler(VllmServerEngine(HttpClient(server.url), tokenizer, [ROOT]), str(start), tmp_path / "adapters")
+
+
+@pytest.fixture(autouse=True)
+def full_precision(monkeypatch):
+    """Policies are loaded in the server's float32, whatever this processor is fast at."""
+    monkeypatch.setattr(policy_module, "_placement", lambda device: ("cpu", "float32", "test"))
+
+
+def trained_in(tmp_path, start, recipe, sampler):
+    policy = trainable(str(start), RECIPE.lora_rank, "cpu")
+    run = RunFolder(tmp_path / "run")
+    run.start({}, {}, resume=False)
+    shelf = Shelf()
+    world = World(QUESTIONS, lambda question: shelf, GUIDED, RewardSum((Term(letters),)), recipe.budgets())
+    train_in(world, policy, recipe, run, lambda text: None, sampler=sampler)
+    return [row for row in run.rows() if "reward" in row]
+
+
+def changed(start, folder):
+    policy = trainable(str(start), RECIPE.lora_rank, "cpu")
+    for name, weight in policy.model.named_parameters():
+        if "lora_B" in name:
+            weight.data.normal_(std=0.3)
+    save_policy(policy, folder)
+    return policy
+
+
+def test_the_server_samples_with_the_weights_that_are_trained(server, start, tmp_path):
+    """The first batch is of the base alone, so its logprobs agree whatever the server does; later ones only if it was handed
+    what was learned."""
+    rows = trained_in(tmp_path, start, RECIPE, sampler(server, start, tmp_path))
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    assert all(row["agent/logprob_difference"] < 1e-4 for row in rows)
+    assert any(row["grad_norm"] > 0 for row in rows[:2]), "the weights have changed"
+    asked = {body["model"] for body in server.requests if body.get("stream")}
+    assert len(asked) == 3 and "served" not in asked, "an adapter of its own for each batch"
+    assert len(server.adapters) == 1, "those before were dropped"
+    assert not list((tmp_path / "adapters").iterdir())
+
+
+def test_a_server_that_kept_old_weights_is_noticed(server, start, tmp_path):
+    kept = sampler(server, start, tmp_path)
+    kept._use = lambda folder: None  # what the server is handed goes nowhere
+    with pytest.raises(ModelProblem, match="disagree on what was sampled"):
+        trained_in(tmp_path, start, replace(RECIPE, lr=1.0, steps=6), kept)
+
+
+def test_stored_policies_are_sampled_as_transformers_does(server, start, tmp_path):
+    policy = changed(start, tmp_path / "trained")
+    kept = sampler(server, start, tmp_path)
+    tasks = [Task(question.text) for question in QUESTIONS.values()]
+
+    def written(engine):
+        return [rollout.ids for _, rollout in sorted(run_rollouts(tasks, engine, Shelf(), GUIDED, RECIPE.budgets()))]
+
+    here = written(TransformersEngine(policy))
+    untrained = written(TransformersEngine(tiny_policy(2048)))
+    assert here != untrained
+    assert written(kept.of_stored(str(tmp_path / "trained"))) == here
+    assert written(kept.of_stored(str(start))) == untrained
+
+
+def test_another_base_is_refused(server, start, tmp_path):
+    with pytest.raises(ModelProblem, match=r"vLLM holds .*, not elsewhere; begin with a policy on"):
+        sampler(server, start, tmp_path).of_stored("elsewhere")
+
+
+def test_a_server_that_takes_no_adapters_says_how_to_start_it(server, start, tmp_path):
+    server.takes_adapters = False
+    changed(start, tmp_path / "trained")
+    with pytest.raises(ModelProblem, match=r"VLLM_ALLOW_RUNTIME_LORA_UPDATING=True.*--enable-lora"):
+        sampler(server, start, tmp_path).of_stored(str(tmp_path / "trained"))
+
+
+@pytest.mark.parametrize(
+    ("engine", "rank", "sentence"),
+    [("openai:m@https://h/v1", 16, "does not say which tokens it sampled"), ("http://localhost:1", 0, "trains all weights")],
+)
+def test_engines_that_cannot_follow_are_refused(engine, rank, sentence, start):
+    with pytest.raises(UserError, match=sentence):
+        open_sampler(engine, str(start), rank, Path("nowhere"))
