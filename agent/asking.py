@@ -19,7 +19,7 @@ class Asking:
         default=None,
         metavar="SOURCE",
     )
-    policy: str = option("embedded, a model folder or a hub id", default="embedded")
+    policy: str = option("embedded, embedded-searcher, a model folder or a hub id", default="embedded")
     engine: str = option(
         "what runs the policy: transformers, vllm, http://HOST:PORT (a vLLM server) or openai:MODEL@https://HOST/v1",
         default="transformers",

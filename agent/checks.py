@@ -109,10 +109,10 @@ def _poppler() -> Iterator[Check]:
 
 
 def _weights() -> Iterator[Check]:
-    from colsearcher.agent.policy import EMBEDDED
+    from colsearcher.agent.embedded_policy import EMBEDDED
     from colsearcher.retrieval import minilm, ocr
 
-    for pinned in (minilm.WEIGHTS, minilm.TOKENIZER, *ocr.WEIGHTS, EMBEDDED):
+    for pinned in (minilm.WEIGHTS, minilm.TOKENIZER, *ocr.WEIGHTS, *EMBEDDED.values()):
         try:
             pinned.checked()
         except ColSearcherError as error:

