@@ -2,6 +2,8 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
+# A worker for each core, and the tests of a file in one, for what they share.
+PYTEST := $(BIN)/pytest -n logical --maxprocesses 8 --dist loadfile
 
 .PHONY: demo test test-slow test-vllm lint fix bench setup lock
 .DEFAULT_GOAL := demo
@@ -12,14 +14,14 @@ demo: $(READY)
 	@$(BIN)/colsearcher demo
 
 test: $(READY)
-	@$(BIN)/pytest
+	@$(PYTEST)
 
 test-vllm: $(READY)  ## engines beside a real vLLM on the CPU, in an environment of its own (4 GB)
 	@dev/vllm_cpu_env.sh
 	@$(BIN)/pytest -m vllm
 
 test-slow: $(READY)  ## what the default run leaves out; CI runs it after `make test`
-	@$(BIN)/pytest -m slow
+	@$(PYTEST) -m slow
 
 lint: $(READY)
 	@$(BIN)/ruff check .
