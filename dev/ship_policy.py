@@ -31,9 +31,9 @@ def main(shipped: Path, *led_to_it: Path) -> None:
     config = json.loads((shipped / "model" / "adapter_config.json").read_text(encoding="utf-8"))
     kept = {name: sorted(config[name]) if name == "target_modules" else config[name] for name in KEPT}
     (TARGET / "adapter_config.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-    shutil.rmtree(TARGET / "runs", ignore_errors=True)
+    shutil.rmtree(TARGET / "evidence", ignore_errors=True)
     for run in (*led_to_it, shipped):
-        own = TARGET / "runs" / run.name
+        own = TARGET / "evidence" / run.name
         own.mkdir(parents=True)
         for name in ("config.json", "metrics.jsonl"):
             shutil.copyfile(run / name, own / name)
