@@ -67,7 +67,7 @@ class VllmSampler:
 
     Args:
         base: as `load_policy` takes it.
-        folder: where adapters are written for vLLM to read; each is deleted when the next has been taken.
+        folder: where adapters are written for vLLM to read; each is deleted once vLLM has it.
     """
 
     def __init__(self, engine: AdaptedEngine, base: str, folder: Path) -> None:
@@ -76,7 +76,8 @@ class VllmSampler:
         mark = [uuid.uuid4().hex[:8]]
         if processes.count() > 1:
             broadcast_object_list(mark)
-        self._mark, self._taken = mark[0], 0
+        self._mark = mark[0]
+        self._trained = self._stored = 0
         self._used: str | None = None
 
     def of_stored(self, policy: str) -> Engine:
@@ -87,27 +88,28 @@ class VllmSampler:
         base = adapter_base(policy)
         if _place(base or policy) != _place(self._base):
             raise ModelProblem(f"vLLM holds {self._base}, not {base or policy}; begin with a policy on {self._base}.")
-        self._use(Path(policy).resolve() if base else None)
+        self._stored += 1  # apart from the others: only the first process evaluates
+        self._use(f"{self._mark}-stored-{self._stored}", Path(policy).resolve() if base else None)
         return self._engine
 
     def of_trained(self, policy: Policy) -> tuple[Engine, Renew]:
         def renew(save: Save) -> None:
-            folder = self._folder / f"{self._mark}-{self._taken}"
+            self._trained += 1
+            name = f"{self._mark}-{self._trained}"
+            folder = self._folder / name
             save(str(folder))
             processes.wait()
-            self._use(folder.resolve())
+            self._use(name, folder.resolve())
             processes.wait()
             if processes.is_first():
                 shutil.rmtree(folder)
 
         return self._engine, renew
 
-    def _use(self, folder: Path | None) -> None:
-        before, self._used = self._used, None
+    def _use(self, name: str, folder: Path | None) -> None:
+        before, self._used = self._used, None if folder is None else name
         if folder is not None:
-            self._used = f"{self._mark}-{self._taken}"
-            self._taken += 1
-            self._engine.add_adapter(self._used, folder)
+            self._engine.add_adapter(name, folder)
         self._engine.use_adapter(self._used)
         if before is not None:
             self._engine.drop_adapter(before)

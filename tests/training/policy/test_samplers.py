@@ -111,7 +111,7 @@ def test_the_server_samples_with_the_weights_that_are_trained(server, start, tmp
 
 def test_a_server_that_kept_old_weights_is_noticed(server, start, tmp_path):
     kept = sampler(server, start, tmp_path)
-    kept._use = lambda folder: None  # what the server is handed goes nowhere
+    kept._use = lambda name, folder: None  # what the server is handed goes nowhere
     with pytest.raises(ModelProblem, match="disagree on what was sampled"):
         trained_in(tmp_path, start, replace(RECIPE, lr=1.0, steps=6), kept)
 
