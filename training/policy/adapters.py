@@ -35,6 +35,8 @@ def trainable(name: str, lora_rank: int, device: Device = "auto", seed: int = 0)
     model: Any
     if base:
         model = PeftModel.from_pretrained(policy.model, name, is_trainable=True)
+        # Where the base lies, not its name, which peft would look for on a hub whenever it saves.
+        model.peft_config["default"].base_model_name_or_path = policy.model.name_or_path
     else:
         config = LoraConfig(r=lora_rank, lora_alpha=2 * lora_rank, target_modules=LORA_TARGETS, task_type="CAUSAL_LM")
         with torch.random.fork_rng():

@@ -93,14 +93,12 @@ class GoldTeacher:
 
     def _said(self, place: str) -> str:
         """The sentence of a page that has most to do with question and answer, with the page's number."""
-        wanted = set(terms(self._question.text)) | set(terms(self._question.answers[0]))
-        sentences = _SENTENCE.split(self._texts.get(place, ""))
-        best = max(
-            sentences, key=lambda sentence: (_says(sentence, self._question.answers[0]), len(wanted & set(terms(sentence))))
-        )
-        words = best.split()
-        short = " ".join(words[:_LONGEST_THOUGHT]) + ("…" if len(words) > _LONGEST_THOUGHT else "")
-        return f"({self._shown[place]}) {short}"
+        answer = self._question.answers[0]
+        wanted = set(terms(self._question.text)) | set(terms(answer))
+        title = place.rsplit("#p=", 1)[0] + "."
+        sentences = [sentence for sentence in _SENTENCE.split(self._texts.get(place, "")) if sentence != title] or [title]
+        best = max(sentences, key=lambda sentence: (_says(sentence, answer), len(wanted & set(terms(sentence)))))
+        return f"({self._shown[place]}) {_cut(best.split(), wanted, answer)}"
 
     def _is_named(self, place: str) -> bool:
         """Whether question or pages that were shown name the document."""
@@ -146,6 +144,33 @@ def key_words(question: str) -> str:
     words = [word.strip(".,;:!?\"'()«»") for word in question.split()]
     kept = [word for word in words if word and any(token not in STOPWORDS for token in tokens(word))]
     return " ".join(kept[:_LONGEST_QUERY]) or question
+
+
+def _cut(words: list[str], wanted: set[str], answer: str) -> str:
+    """The words, or of many those with most of what is wanted, and with the answer where they hold it.
+
+    >>> _cut(["row"] * 50 + ["Lake", "12.8"] + ["row"] * 50, {"lake"}, "12.8")
+    '… Lake 12.8 row …'
+    """
+    if len(words) <= _LONGEST_THOUGHT:
+        return " ".join(words)
+    marks = [wanted & set(terms(word)) for word in words]
+
+    def worth(start: int) -> tuple[bool, int, int]:
+        window = marks[start : start + _LONGEST_THOUGHT]
+        return (
+            _says(" ".join(words[start : start + _LONGEST_THOUGHT]), answer),
+            len(set().union(*window)),
+            sum(map(len, window)),
+        )
+
+    start = max(range(len(words) - _LONGEST_THOUGHT + 1), key=worth)
+    matches = [place for place in range(start, start + _LONGEST_THOUGHT) if marks[place]]
+    if matches:  # what comes before the first and after the last is not worth a thought
+        start, end = matches[0], matches[-1] + 3
+    else:
+        end = start + _LONGEST_THOUGHT
+    return " ".join([*(["…"] if start else []), *words[start:end], *(["…"] if end < len(words) else [])])
 
 
 def _name(place: str) -> str:

@@ -84,6 +84,24 @@ def test_a_second_search_is_for_a_document_that_has_been_named(engine):
     assert list(examples([asked], unnamed, engine, Shelf(unnamed), REASONING, Budgets(total_tokens=1500, documents=2))) == []
 
 
+def test_of_a_long_line_what_leads_from_question_to_answer_is_thought(engine):
+    cells = " ".join(f"Row {n} {n}.5" for n in range(1000, 1040))
+    pages = {
+        "report.pdf#p=1": f"Report 2025 {cells} Revenue 2024 2025 Grey Lake 12.8 14.1 {cells}",
+        "other.pdf#p=1": "Nothing.",
+    }
+    asked = question("What revenue had Grey Lake in 2025?", "14.1", "report.pdf#p=1")
+    (example,) = list(examples([asked], pages, engine, Shelf(pages), REASONING, Budgets(total_tokens=2500, documents=1)))
+    assert "\n(1) … Revenue 2024 2025 Grey Lake 12.8 14.1 Row 1000 …\n</think>" in example.text
+
+
+def test_a_title_is_no_thought(engine):
+    pages = {"Grey Lake (seal)#p=1": "Grey Lake (seal). It was found by Otto Fen.", "other.pdf#p=1": "Nothing."}
+    asked = question("Who found Grey Lake, the seal?", "Otto Fen", "Grey Lake (seal)#p=1")
+    (example,) = list(examples([asked], pages, engine, Shelf(pages), REASONING, Budgets(total_tokens=1500, documents=1)))
+    assert "(1) It was found by Otto Fen." in example.text
+
+
 def test_yes_and_no_need_every_gold_page(engine):
     asked = question("Is part K-40 a check valve?", "yes", "pump.pdf#p=12")
     assert "<answer> yes (1) </answer>" in taught(engine, asked)[0].text

@@ -1,6 +1,7 @@
 """A stage as a run: it goes on exactly where it was killed, and goes back when it collapses."""
 
 import json
+import warnings
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from fake_retriever import Gallery, Shelf
 from tiny_policy import tiny_policy_of
 from tiny_vision_policy import tiny_vision_policy
 
+from colsearcher.agent.embedded_policy import TRAINED
 from colsearcher.agent.policy import load_policy
 from colsearcher.agent.protocol import GUIDED, REASONING, SEEING
 from colsearcher.agent.replay import replay_of
@@ -149,6 +151,16 @@ def test_an_adapter_is_trained_further_not_put_on_another(start, tmp_path):
     with torch.no_grad():
         assert torch.allclose(plain.model(ids).logits, adapted.model(ids).logits, atol=1e-2)
     assert not (tmp_path / "merged/adapter_config.json").exists()
+
+
+def test_an_adapter_of_a_base_with_a_name_is_saved_without_a_look_at_a_hub(tmp_path):
+    """peft asks a hub for what is no folder, and warns when there is none."""
+    policy = trainable(str(TRAINED.path().parent), 16, "cpu")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        policy.model.save_pretrained(str(tmp_path / "checkpoint"))
+        save_policy(policy, tmp_path / "model")
+    assert json.loads((tmp_path / "model/adapter_config.json").read_text())["base_model_name_or_path"] == "embedded"
 
 
 def test_a_seeing_policy_goes_through_both_stages_on_page_images(tmp_path):
