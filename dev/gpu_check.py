@@ -122,13 +122,13 @@ def expected(vectors_N_D: np.ndarray, pages: PageRows, queries: QueryBatch, bloc
 def every_launch_agrees(codec: Codec, pages: PageRows, queries: QueryBatch, block_rows: int) -> bool:
     import torch
 
-    from colsearcher.indexes.kernels import triton_scan
+    from colsearcher.indexes.kernels import query_tiles, triton_scan
 
     device = torch.device("cuda")
     codes, factors = (torch.from_numpy(array).to(device) for array in (pages.encoded.codes, pages.encoded.factors))
-    tiles = triton_scan.tile_queries(queries, codec, device)
+    tiles = query_tiles.tile_queries(queries, codec, device)
     found = []
-    for launch in triton_scan.launches(tiles.tiling, device):
+    for launch in query_tiles.launches(tiles.tiling, device):
         plan = gpu_plan.plan_pages(pages.starts_P, pages.rows_P, block_rows, launch.rows, device)
         found.append(triton_scan.score_pages(codes, factors, plan, tiles, launch))
     return all(torch.equal(found[0], other) for other in found)
@@ -171,7 +171,7 @@ def resident(codec: Codec, copied: float) -> Iterator[Row]:
     """Kernels alone, and whole searches until the best pages are on the host."""
     import torch
 
-    from colsearcher.indexes.kernels import triton_scan
+    from colsearcher.indexes.kernels import query_tiles, triton_scan
 
     names = [f"{kind} {codec.name}" for kind in KINDS[:-1]]
     n, row_bytes = PAGES * ROWS, codec.bytes_per_vector(DIM)
@@ -188,8 +188,8 @@ def resident(codec: Codec, copied: float) -> Iterator[Row]:
     for name, count, block_rows in zip(names[:3], (1, 16, 1), (0, 0, 32), strict=True):
         queries = some_queries(count)
         scanner.top([pages], codec, queries, TOP, block_rows)
-        tiles = triton_scan.tile_queries(queries, codec, torch.device("cuda"))
-        launch = scanner.launches.get((tiles.tiling, block_rows), triton_scan.launches(tiles.tiling, torch.device("cuda"))[0])
+        tiles = query_tiles.tile_queries(queries, codec, torch.device("cuda"))
+        launch = scanner.launches.get((tiles.tiling, block_rows), query_tiles.launches(tiles.tiling, torch.device("cuda"))[0])
         plan = gpu_plan.plan_pages(starts, pages.rows_P, block_rows, launch.rows, torch.device("cuda"))
         ms = milliseconds(functools.partial(triton_scan.score_pages, codes, factors, plan, tiles, launch))
         gb_per_s = n * row_bytes / ms / 1e6

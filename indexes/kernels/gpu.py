@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from colsearcher.indexes.codecs import Codec, EncodedVectors
-from colsearcher.indexes.kernels.gpu_plan import plan_pages, runs_within, spans_of
+from colsearcher.indexes.kernels.gpu_plan import Plan, plan_pages, runs_within, spans_of
 from colsearcher.indexes.maxsim import PageRows, QueryBatch
 
 if TYPE_CHECKING:
     import torch
 
-    from colsearcher.indexes.kernels.triton_scan import Launch, Plan, QueryTiles, Tiling
+    from colsearcher.indexes.kernels.query_tiles import Launch, QueryTiles, Tiling
 
 # Share of the free memory that pages may take; bytes of a buffer that others pass through, and of the spans' maxima.
 _BUDGET_SHARE = 0.75
@@ -226,7 +226,8 @@ class DeviceScanner:
         segments = [segment for segment in segments if len(segment.rows_P)]
         if not segments:
             return
-        from colsearcher.indexes.kernels.triton_scan import score_pages, tile_queries
+        from colsearcher.indexes.kernels.query_tiles import tile_queries
+        from colsearcher.indexes.kernels.triton_scan import score_pages
 
         with self._current():
             tiles = tile_queries(queries, codec, self._device)
@@ -259,7 +260,8 @@ class DeviceScanner:
             home.planned = (shape, part.starts_P.copy(), part.rows_P.copy(), made)
 
     def _launch(self, part: _Part, tiles: QueryTiles, block_rows: int) -> Launch:
-        from colsearcher.indexes.kernels.triton_scan import fastest, launches
+        from colsearcher.indexes.kernels.query_tiles import launches
+        from colsearcher.indexes.kernels.triton_scan import fastest
 
         key = (tiles.tiling, block_rows)
         if key in self.launches:

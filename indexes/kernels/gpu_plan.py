@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,13 +11,47 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-    from colsearcher.indexes.kernels.triton_scan import Plan, WorkList
-
 # The longest span, and how many tiles a program takes at most.
 SPAN_ROWS = 2_048
 _RUN_TILES = 64
 # Spans up to these lengths share tiles.
 _LANE_ROWS = (16, 32)
+
+
+@dataclass(frozen=True)
+class WorkList:
+    """Spans of one class of lengths: lane i of tile j is entry j · lanes + i, and programs take runs of tiles.
+
+    Attributes:
+        lane_rows: rows of a lane.
+        starts, lasts: int32, the lane's first row in its tile, and its span's last row; for one tile more than there is.
+        outs: int32, the span, or -1 in lanes without one.
+        programs: (programs + 1,) int32, the first tile of each program.
+    """
+
+    lane_rows: int
+    starts: torch.Tensor
+    lasts: torch.Tensor
+    outs: torch.Tensor
+    programs: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to compute for a list of pages, on the device.
+
+    Attributes:
+        firsts: (P + 1,) int32, where each page's spans begin.
+        spans: how many there are.
+        pairs: whether a page's score is over pairs of neighbouring spans.
+        rows: rows of the tiles that the work was cut into.
+    """
+
+    firsts: torch.Tensor
+    spans: int
+    pairs: bool
+    rows: int
+    work: tuple[WorkList, ...]
 
 
 def spans_of(rows_P: np.ndarray, block_rows: int) -> np.ndarray:
@@ -31,8 +66,6 @@ def spans_of(rows_P: np.ndarray, block_rows: int) -> np.ndarray:
 def plan_pages(starts_P: np.ndarray, rows_P: np.ndarray, block_rows: int, rows: int, device: torch.device) -> Plan:
     """Cut pages, which lie anywhere among fewer than 2³¹ rows, into work in tiles of `rows` rows."""
     import torch
-
-    from colsearcher.indexes.kernels.triton_scan import Plan
 
     total, unit = int(spans_of(rows_P, block_rows).sum()), block_rows or SPAN_ROWS
     starts = torch.from_numpy(starts_P.astype(np.int64)).to(device)
@@ -55,8 +88,6 @@ def plan_pages(starts_P: np.ndarray, rows_P: np.ndarray, block_rows: int, rows: 
 def _work_list(span_S: torch.Tensor, start_S: torch.Tensor, last_S: torch.Tensor, lane_rows: int, rows: int) -> WorkList:
     """Spans that share tiles, or, where a lane is a tile, walk through their own."""
     import torch
-
-    from colsearcher.indexes.kernels.triton_scan import WorkList
 
     pad, device = torch.nn.functional.pad, span_S.device
     lanes = rows // lane_rows

@@ -38,9 +38,9 @@ def test_importing_the_module_imports_neither_torch_nor_triton():
 
 
 def test_doctests():
-    from colsearcher.indexes.kernels import triton_scan
+    from colsearcher.indexes.kernels import query_tiles
 
-    assert [doctest.testmod(module).failed for module in (gpu, gpu_plan, triton_scan)] == [0, 0, 0]
+    assert [doctest.testmod(module).failed for module in (gpu, gpu_plan, query_tiles)] == [0, 0, 0]
 
 
 def compiled_for_hopper(kernel, pointers, numbers, constants, **options):
@@ -63,11 +63,11 @@ def compiled_for_hopper(kernel, pointers, numbers, constants, **options):
 def test_the_scan_compiles_for_a_hopper_card_with_tensor_cores_and_loads_that_run_ahead(name, tmp_path, monkeypatch):
     import torch
 
-    from colsearcher.indexes.kernels import triton_scan
+    from colsearcher.indexes.kernels import query_tiles, triton_scan
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    tiling = triton_scan.choose_tiling(CODECS[name], 128, 32, torch.device("cpu"))
-    launch = triton_scan.launches(tiling, torch.device("cpu"))[0]
+    tiling = query_tiles.choose_tiling(CODECS[name], 128, 32, torch.device("cpu"))
+    launch = query_tiles.launches(tiling, torch.device("cpu"))[0]
     codes, digits = ("*fp16", "*fp16") if tiling.bits == 16 else ("*u8", "*i8")
     tables = dict.fromkeys(("starts", "lasts", "outs", "programs"), "*i32")
     pointers = {"codes": codes, "factors": "*fp16", "digits": digits, "offsets": "*fp32", **tables, "maxima": "*fp32"}
@@ -209,18 +209,18 @@ def case_many_query_vectors_take_several_tiles():
 
 @pytest.mark.parametrize(("name", "dim"), [("fp16", 200), ("int8", 544), ("4bit", 272), ("2bit", 272), ("1bit", 520)])
 def case_digits_that_do_not_fit_the_card_are_loaded_with_every_chunk(name, dim, monkeypatch):
-    from colsearcher.indexes.kernels import triton_scan
+    from colsearcher.indexes.kernels import query_tiles
 
-    monkeypatch.setattr(triton_scan, "_HOPPER_BYTES", 24_000)
+    monkeypatch.setattr(query_tiles, "_HOPPER_BYTES", 24_000)
     codec, rng = CODECS[name], np.random.default_rng(5)
     pages = stored(codec, unit(rng, 90, dim, np.float16), [0, 70], [70, 20])
     queries, weights = queries_of(rng, [2, 1], dim)
     batch = QueryBatch.stack(queries, weights)
-    tiles = triton_scan.tile_queries(batch, codec, scanner()._device)
+    tiles = query_tiles.tile_queries(batch, codec, scanner()._device)
     assert not tiles.tiling.resident
     assert tiles.tiling.chunks > 1
     assert tiles.wide == (name == "int8")
-    assert (triton_scan.launches(tiles.tiling, scanner()._device)[0].rows == 32) == (name == "1bit")
+    assert (query_tiles.launches(tiles.tiling, scanner()._device)[0].rows == 32) == (name == "1bit")
     expected = expected_scores(codec, pages, dim, queries, weights)
     np.testing.assert_allclose(scanner().scan([pages], codec, batch), expected, atol=5e-5)
 
