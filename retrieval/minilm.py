@@ -12,6 +12,7 @@ import hashlib
 import math
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -45,9 +46,11 @@ WINDOW = 128
 BLOCK_ROWS = 32
 # [CLS] and [SEP] carry the whole query; together they count for so much where its words count for 1.
 SPECIAL_WEIGHT = 0.2
-BATCH_TOKENS = 4_096
+# Few enough that what a layer writes stays in the caches of the core that reads it next.
+BATCH_TOKENS = 2_048
 LONGEST_QUERY = 254
 _CLS, _SEP = 101, 102
+_TELLING_TORCH = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -93,8 +96,6 @@ class MiniLMEmbedder:
 
     def __init__(self) -> None:
         WEIGHTS.path()  # a missing model is said at once, not after minutes of reading
-        # One batch has all processors; what comes before and after it in another thread need not wait.
-        self._computing = threading.Lock()
 
     @property
     def device(self) -> str:
@@ -166,21 +167,51 @@ class MiniLMEmbedder:
 
         return BertEncoder(WEIGHTS.checked(), HEADS, torch.bfloat16 if _has_bf16() else torch.float32)
 
+    @functools.cached_property
+    def _cores(self) -> ThreadPoolExecutor:
+        """A thread for each core that torch has. Each computes a batch of its own: they never wait for each other, as the
+        threads of one product do between any two of its hundreds of small steps."""
+        import torch
+
+        return ThreadPoolExecutor(torch.get_num_threads(), "colsearcher-embed", _compute_alone)
+
     def _encode(self, windows: Sequence[_Window]) -> Iterator[tuple[_Window, np.ndarray]]:
         """Each window with its (tokens + 2, dim) float32 hidden states, [CLS] first and [SEP] last, in any order."""
         import torch
 
-        for batch in _batches(windows):
-            longest = max(len(window.ids) for window in batch) + 2
-            tokens = torch.zeros(len(batch), longest, dtype=torch.long)
-            real = torch.zeros(len(batch), longest, dtype=torch.bool)
-            for row, window in enumerate(batch):
-                tokens[row, : len(window.ids) + 2] = torch.tensor([_CLS, *window.ids, _SEP])
-                real[row, : len(window.ids) + 2] = True
-            with self._computing:
-                hidden = self._model(tokens, real).float().numpy()
+        batches = _batches(windows)
+        at_once = self._cores.map if len(batches) >= torch.get_num_threads() > 1 else map
+        for batch, hidden in zip(batches, at_once(self._hidden, batches), strict=True):
             for row, window in enumerate(batch):
                 yield window, hidden[row, : len(window.ids) + 2]
+
+    def _hidden(self, batch: Sequence[_Window]) -> np.ndarray:
+        """(windows, longest + 2, dim) float32."""
+        import torch
+
+        longest = max(len(window.ids) for window in batch) + 2
+        tokens = torch.zeros(len(batch), longest, dtype=torch.long)
+        real = torch.zeros(len(batch), longest, dtype=torch.bool)
+        for row, window in enumerate(batch):
+            tokens[row, : len(window.ids) + 2] = torch.tensor([_CLS, *window.ids, _SEP])
+            real[row, : len(window.ids) + 2] = True
+        return self._model(tokens, real).float().numpy()
+
+
+def _compute_alone() -> None:
+    """Let torch use this thread alone for what is computed in it.
+
+    How many threads a thread may use is its own, but what `set_num_threads` is told last is what threads begin with that come
+    later; so it is told again what it was, in a thread that ends.
+    """
+    import torch
+
+    with _TELLING_TORCH:
+        all_cores = torch.get_num_threads()
+        torch.set_num_threads(1)
+        again = threading.Thread(target=torch.set_num_threads, args=(all_cores,))
+        again.start()
+        again.join()
 
 
 def _has_bf16() -> bool:

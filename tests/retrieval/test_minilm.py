@@ -1,4 +1,6 @@
 import doctest
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -65,6 +67,37 @@ def test_pages_without_words_and_long_pages_keep_their_places(embedder):
     assert (np.diff(result.boxes[:, 0]) >= 0).all()
     alone = embedder.embed_pages([page("one two")])[0]
     assert np.abs(alone.vectors.astype(np.float32) - short.vectors.astype(np.float32)).max() < 0.02
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_pages_that_cores_share_are_those_that_one_computes_and_torch_keeps_its_threads(threads):
+    script = f"""
+import threading
+import numpy as np, torch
+torch.set_num_threads({threads})
+from colsearcher.retrieval.minilm import MiniLMEmbedder
+from colsearcher.retrieval.page import Page, Word
+
+words = [Word(f"word{{i}}", (0.0, 0.0, 1.0, 1.0)) for i in range(600)]
+pages = [Page("a.pdf", n, None, (595, 842), tuple(words[n:]), "text") for n in range(1, 5)]
+embedder = MiniLMEmbedder()
+used = []
+alone = MiniLMEmbedder()
+hidden = embedder._hidden
+embedder._hidden = lambda batch: used.append((threading.current_thread().name, torch.get_num_threads())) or hidden(batch)
+together = embedder.embed_pages(pages)
+assert len(used) > 3 and {{n for _, n in used}} == {{1}}, used
+assert all(("colsearcher-embed" in name) == ({threads} > 1) for name, _ in used), used
+assert torch.get_num_threads() == {threads}
+late = []
+thread = threading.Thread(target=lambda: late.append(torch.get_num_threads()))
+thread.start(); thread.join()
+assert late == [{threads}], late
+torch.set_num_threads(1)
+for one, other in zip(together, alone.embed_pages(pages)):
+    assert (one.vectors == other.vectors).all()
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_a_query_marks_special_tokens_shares_words_and_drops_punctuation(embedder):
