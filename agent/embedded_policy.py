@@ -29,7 +29,7 @@ BASE = PinnedFile(
 TRAINED = PinnedFile(
     "colsearcher.agent",
     "embedded/adapter_model.safetensors",
-    "6b11fc1b2f50ebe85957d9e7dd1be8d63e9f11e7f754facf5d37d6b46fa0bcbd",
+    "3796a1bf892ceb305945dd636e9361b7250ff3ce66087e9f545d48bd100b51e9",
     "SmolLM2-135M-Searcher",
 )
 EMBEDDED: Mapping[str, PinnedFile] = {"embedded": BASE, "embedded-searcher": TRAINED}
