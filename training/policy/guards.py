@@ -16,6 +16,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from colsearcher.training.policy.recipe import Recipe
+from colsearcher.training.policy.rewards import RewardSum
+
 RATES = {"agent/search_rate": "searches", "agent/format_rate": "keeps the format", "agent/answer_rate": "answers"}
 LIKELIHOOD, ENTROPY = "agent/right_logprob", "entropy"
 
@@ -78,3 +81,9 @@ class Guard:
         if name == ENTROPY and mean < self.entropy:
             return f"the entropy is {mean:.4f} nats a token {over}, less than {self.entropy:g}"
         return None
+
+
+def guard_of(recipe: Recipe, rewards: RewardSum) -> Guard:
+    """A recipe's guard. Where right answers earn nothing they may become less likely: guesses do when searching is learned."""
+    likelihood = recipe.guard_likelihood if rewards.asks_who_is_right else 0.0
+    return Guard(recipe.guard_window, recipe.guard_fall, likelihood, recipe.guard_entropy)

@@ -60,7 +60,7 @@ class Recipe:
     When to stop, see `guards`; 0 switches a limit off:
         guard_window: steps whose means are compared.
         guard_fall: the search, format or answer rate has fallen to less than this share of its best.
-        guard_likelihood: nats a token by which the right rollouts have become less likely.
+        guard_likelihood: nats a token by which the right rollouts have become less likely, where being right is rewarded.
         guard_entropy: nats a token, the least.
 
     Evidence:

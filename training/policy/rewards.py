@@ -190,6 +190,11 @@ class RewardSum:
             if unknown:
                 raise UserError(f"The reward {term.name} asks for {unknown[0]}; it may ask for {', '.join(sorted(known))}.")
 
+    @property
+    def asks_who_is_right(self) -> bool:
+        """Whether a right answer can earn more than a wrong one."""
+        return any({"accepted", "judged"} & set(inspect.signature(term.reward).parameters) for term in self.terms)
+
     def parts(self, outcome: Outcome) -> dict[str, float | None]:
         """Each reward by name, unweighted; None for what cannot be given."""
         if outcome.failed:

@@ -34,7 +34,7 @@ from colsearcher.training.policy.adapters import save_policy, trainable
 from colsearcher.training.policy.algorithms import ALGORITHMS
 from colsearcher.training.policy.checkpoints import last_checkpoint, step_of
 from colsearcher.training.policy.difficulty import Rest
-from colsearcher.training.policy.guards import Collapse, Guard
+from colsearcher.training.policy.guards import Collapse, Guard, guard_of
 from colsearcher.training.policy.recipe import Recipe
 from colsearcher.training.policy.samplers import Sampler, TransformersSampler
 from colsearcher.training.policy.trainer import Judge, PolicyTrainer, Scored, World
@@ -208,7 +208,7 @@ def train_in(
     if processes.is_first():
         run.keep_steps(done)
     processes.wait()
-    guard = Guard(recipe.guard_window, recipe.guard_fall, recipe.guard_likelihood, recipe.guard_entropy)
+    guard = guard_of(recipe, world.rewards)
     for row in run.rows():
         if "step" in row:
             guard.saw(row["step"], row)

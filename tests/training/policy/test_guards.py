@@ -2,7 +2,8 @@
 
 import pytest
 
-from colsearcher.training.policy.guards import ENTROPY, LIKELIHOOD, Guard
+from colsearcher.training.policy.guards import ENTROPY, LIKELIHOOD, Guard, guard_of
+from colsearcher.training.policy.recipe import Recipe
 
 
 def run(rows, **limits):
@@ -32,6 +33,23 @@ def test_right_rollouts_that_become_less_likely():
     assert run(rows, likelihood=0.0) is None
     # Steps without a right rollout tell nothing.
     assert run([{LIKELIHOOD: -0.4}, {}, {LIKELIHOOD: -0.4}, {}, {}]) is None
+
+
+@pytest.mark.parametrize(
+    ("stage", "rewards", "watched"),
+    [
+        ("retrieval", "r1-searcher-paper", False),
+        ("answer", "r1-searcher-paper", True),
+        ("retrieval", "r1-searcher-code", True),
+        ("answer", "vrag", True),
+        ("retrieval", "vrag", False),
+    ],
+)
+def test_guesses_may_become_less_likely_where_being_right_earns_nothing(stage, rewards, watched):
+    recipe = Recipe(stage, (rewards,), guard_window=1)
+    guard = guard_of(recipe, recipe.reward_sum())
+    found = [guard.saw(step, {LIKELIHOOD: value}) for step, value in enumerate((-0.4, -1.9), 1)]
+    assert [bool(own) for own in found] == [False, watched]
 
 
 def test_entropy_has_a_floor():
