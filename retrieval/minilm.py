@@ -46,7 +46,7 @@ WINDOW = 128
 BLOCK_ROWS = 32
 # [CLS] and [SEP] carry the whole query; together they count for so much where its words count for 1.
 SPECIAL_WEIGHT = 0.2
-# Few enough that what a layer writes stays in the caches of the core that reads it next.
+# Measured with a thread for each batch: 4,096 embed a tenth to a sixth fewer pages a second, 1,024 no more (dev/LOG.md).
 BATCH_TOKENS = 2_048
 LONGEST_QUERY = 254
 _CLS, _SEP = 101, 102
