@@ -1,10 +1,11 @@
 """The engine for hosted policies behind an OpenAI-compatible chat API: text goes out and text comes back.
 
-    OPENAI_API_KEY=… colsearcher ask "…" --index DIR --engine openai:MODEL@https://api.openai.com/v1
+    OPENAI_API_KEY=… colsearcher ask "…" --index DIR --engine "openai:MODEL@https://api.openai.com/v1?sees"
 
 Such an API shows no token ids, so this engine is not `exact`: good for asking and for scoring, never for training. Its ids are
 numbers for four bytes of text each (about what a token holds, so that budgets mean what they do elsewhere), made and read
-without any table; its logprobs are 0.
+without any table; its logprobs are 0. With `?sees` the policy is shown page images in place of their words; what a picture
+costs is counted in squares of 28 pixels, as Qwen's models have them, whatever the service counts.
 
 Two things are done so that every such API will do:
 
@@ -17,20 +18,29 @@ Two things are done so that every such API will do:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
-from typing import Any
+from base64 import b64encode
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from itertools import groupby, pairwise
+from typing import TYPE_CHECKING, Any
 
 from colsearcher.agent.engine import EngineProblem, Message, StopReason, Turn
 from colsearcher.agent.http_client import EventStream, HttpClient, ServerProblem
 from colsearcher.agent.http_engine import HttpEngine, HttpStream
+from colsearcher.agent.pictures import Picture, draw_in_tokens
 from colsearcher.agent.served_engine import Arrival, Stream
 from colsearcher.indexes.errors import ModelProblem
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _BYTES = 4
 # Ids below 256 are marks; a piece of text begins with a byte of 1, so that its leading zeros count.
 _ROLES = ("system", "user", "assistant")
 _END = len(_ROLES)
+_PICTURE = _END + 1
+_SIDE = 28
 
 CONTEXT = 100_000
 GO_ON = (
@@ -64,7 +74,20 @@ def _piece(token: int) -> bytes:
         return b"[end]"
     if token < _END:
         return f"[{_ROLES[token]}]\n".encode()
+    if token == _PICTURE:
+        return b""
     return token.to_bytes((token.bit_length() + 7) // 8)[1:]
+
+
+@dataclass(frozen=True, eq=False)
+class SentPicture(Picture):
+    """One image, ready to be sent.
+
+    Attributes:
+        url: a data URL of the PNG.
+    """
+
+    url: str
 
 
 class ChatEngine(HttpEngine):
@@ -74,17 +97,36 @@ class ChatEngine(HttpEngine):
         client: with the key.
         model: its name there.
         context: longest conversation, in ids.
+        sees: whether it takes images.
 
     Raises:
         ModelProblem: the server does not answer, refuses the key, or lists its models and this is none of them.
     """
 
     exact = False
+    pad_token = _PICTURE
 
-    def __init__(self, client: HttpClient, model: str, context: int | None = None) -> None:
+    def __init__(self, client: HttpClient, model: str, context: int | None = None, *, sees: bool = False) -> None:
         super().__init__(client, model, f"served at {client.url}", context or CONTEXT)
         self.model = model
+        self._sees = sees
         self._check_model()
+
+    @property
+    def sees(self) -> bool:
+        return self._sees
+
+    def picture(self, image: Image.Image, max_tokens: int) -> tuple[list[int], Picture]:
+        if not self._sees:
+            raise EngineProblem(
+                f"{self.name} is shown no pictures. Write ?sees behind the address in --engine if it takes them."
+            )
+        image = draw_in_tokens(image, max_tokens, _SIDE)
+        file = BytesIO()
+        image.save(file, "PNG")
+        url = f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
+        picture = SentPicture(image, (image.height // _SIDE, image.width // _SIDE), url)
+        return [_PICTURE] * picture.tokens, picture
 
     def encode(self, text: str) -> list[int]:
         return encode_text(text)
@@ -99,8 +141,10 @@ class ChatEngine(HttpEngine):
         return decode_text(ids)
 
     def _send(self, turn: Turn, seed: int) -> Stream:
-        sampling = turn.sampling
-        body: dict[str, Any] = {"model": self.model, "messages": messages_of(self._own(turn).tokens), "stream": True}
+        sampling, session = turn.sampling, self._own(turn)
+        pictures = (picture for _, picture in session.pictures if isinstance(picture, SentPicture))
+        messages = messages_of(session.tokens, pictures)
+        body: dict[str, Any] = {"model": self.model, "messages": messages, "stream": True}
         # What is at its default is not sent: some policies take no other value and refuse the parameter.
         if sampling.temperature != 1:
             body["temperature"] = sampling.temperature
@@ -128,17 +172,47 @@ class ChatEngine(HttpEngine):
             raise ModelProblem(f"{self.client.url} has no model «{self.model}». Choose one of these: {known}.")
 
 
-def messages_of(tokens: Sequence[int]) -> list[dict[str, str]]:
-    """The chat that a conversation is sent as; what the assistant has begun to write goes to the end of the user's message."""
+def messages_of(tokens: Sequence[int], pictures: Iterable[SentPicture] = ()) -> list[dict[str, Any]]:
+    """The chat that a conversation is sent as; what the assistant has begun to write goes to the end of the user's message.
+
+    Args:
+        pictures: those that stand among the tokens, in order. A message with some is sent in parts, one without as its text.
+    """
+    left = iter(pictures)
     marks = [place for place, token in enumerate(tokens) if token < _END] + [len(tokens)]
     messages = [
-        {"role": _ROLES[tokens[start]], "content": decode_text([t for t in tokens[start + 1 : end] if t != _END])}
+        (_ROLES[tokens[start]], _parts([t for t in tokens[start + 1 : end] if t != _END], left))
         for start, end in pairwise(marks)
     ]
-    reply = messages.pop()["content"]
+    _, reply = messages.pop()
     if reply:
-        messages[-1]["content"] += GO_ON + reply
-    return messages
+        messages[-1][1].extend([GO_ON, *reply])
+    return [{"role": role, "content": _content(parts)} for role, parts in messages]
+
+
+def _parts(tokens: Sequence[int], pictures: Iterator[SentPicture]) -> list[str | SentPicture]:
+    parts: list[str | SentPicture] = []
+    at = 0
+    while at < len(tokens):
+        if tokens[at] == _PICTURE:
+            parts.append(picture := next(pictures))
+            at += picture.tokens
+        else:
+            end = next((place for place in range(at, len(tokens)) if tokens[place] == _PICTURE), len(tokens))
+            parts.append(decode_text(tokens[at:end]))
+            at = end
+    return parts
+
+
+def _content(parts: Sequence[str | SentPicture]) -> str | list[dict[str, Any]]:
+    """Text that nothing stands between is one text; without pictures, all of it."""
+    joined: list[dict[str, Any]] = []
+    for is_text, group in groupby(parts, lambda part: isinstance(part, str)):
+        if is_text:
+            joined.append({"type": "text", "text": "".join(map(str, group))})
+        else:
+            joined += [{"type": "image_url", "image_url": {"url": part.url}} for part in group if isinstance(part, SentPicture)]
+    return joined if any(isinstance(part, SentPicture) for part in parts) else "".join(map(str, parts))
 
 
 def _arrivals(events: EventStream, stop: Sequence[str], limit: int) -> Iterator[Arrival]:

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from colsearcher.agent.embedded_policy import EMBEDDED
-from colsearcher.agent.policy import Device, load_policy, policy_source, policy_title
+from colsearcher.agent.policy import Device, load_policy, picture_cutter, policy_source, policy_title
 from colsearcher.indexes.errors import UserError
 
 if TYPE_CHECKING:
     from colsearcher.agent.engine import Engine
     from colsearcher.agent.policy_tokenizer import PolicyTokenizer
 
-ENGINES = "transformers, vllm, http://HOST:PORT (a vLLM server) or openai:MODEL@https://HOST/v1"
+ENGINES = "transformers, vllm, http://HOST:PORT (a vLLM server) or openai:MODEL@https://HOST/v1 (?sees: it takes images)"
 """What `engine` may be, for the help of a flag."""
 
 
@@ -42,7 +42,7 @@ def load_engine(
             tokenizer is loaded here; `openai:` names its model itself and does not look at it.
         engine: `transformers` (in this process), `vllm` (in this process, the `gpu` extra), `http://host:port` (a vLLM
             server; a key, if it asks for one, comes from VLLM_API_KEY), or `openai:MODEL@https://host/v1` (a chat API; the key
-            comes from OPENAI_API_KEY).
+            comes from OPENAI_API_KEY), with `?sees` behind it for a policy that is shown pictures.
         device: for transformers.
         local: never ask the hub.
         context: longest conversation in tokens; the model's or server's own limit if left out.
@@ -62,7 +62,9 @@ def load_engine(
     if engine == "vllm":
         from colsearcher.agent.vllm_engine import VllmEngine
 
-        in_process = VllmEngine(_tokenizer(policy, local), policy_source(policy), context, adapter_rank=adapter_rank)
+        source = policy_source(policy)
+        cutter = picture_cutter(source, offline=local or policy in EMBEDDED)
+        in_process = VllmEngine(_tokenizer(policy, local), source, context, adapter_rank=adapter_rank, cutter=cutter)
         return LoadedEngine(in_process, f"policy {in_process.name} in {in_process.revision}, in this process")
     if engine.startswith(("http://", "https://")):
         from colsearcher.agent.http_client import HttpClient
@@ -76,11 +78,15 @@ def load_engine(
         from colsearcher.agent.chat_engine import ChatEngine
         from colsearcher.agent.http_client import HttpClient
 
-        model, found, url = engine.removeprefix("openai:").rpartition("@")
+        model, found, place = engine.removeprefix("openai:").rpartition("@")
+        url, asks, option = place.partition("?")
         if not found or not model:
             raise UserError(f"«{engine}» names no model or no address; write it as openai:MODEL@https://host/v1.")
-        hosted = ChatEngine(HttpClient(url, os.environ.get("OPENAI_API_KEY")), model, context)
-        return LoadedEngine(hosted, f"policy {hosted.name} at {hosted.client.url}: not exact, for asking only")
+        if asks and option != "sees":
+            raise UserError(f"«?{option}» is nothing that can be said of a policy; ?sees is: it is shown pictures of pages.")
+        hosted = ChatEngine(HttpClient(url, os.environ.get("OPENAI_API_KEY")), model, context, sees=bool(asks))
+        sees = ", sees pages" if hosted.sees else ""
+        return LoadedEngine(hosted, f"policy {hosted.name}{sees} at {hosted.client.url}: not exact, for asking only")
     raise UserError(f"There is no engine «{engine}»; choose {ENGINES}.")
 
 

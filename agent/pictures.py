@@ -1,4 +1,4 @@
-"""Page images as a vision policy takes them in: cut into patches for a budget of tokens, and where their tokens stand.
+"""Page images as a vision policy takes them in: drawn for a budget of tokens, cut into patches, and where their tokens stand.
 
 Qwen's models (2-VL, 2.5-VL, 3-VL) put one token for each square of `merge` x `merge` patches between a start and an end
 token, and give it a position of three parts, time, row and column; what follows goes on after the larger of rows and columns.
@@ -27,25 +27,34 @@ _NARROWEST = 100
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """One image, ready for the model.
+    """One image in a conversation.
 
     Attributes:
-        image: what was cut up.
-        pixel_values: (patches, values) float32.
+        image: as large as the model sees it.
         grid: rows and columns of tokens.
-        patches: rows and columns of patches.
-        digest: of the patches; two pictures of one digest are the same to the model.
     """
 
     image: Image.Image
-    pixel_values: torch.Tensor
     grid: tuple[int, int]
-    patches: tuple[int, int]
-    digest: str
 
     @property
     def tokens(self) -> int:
         return self.grid[0] * self.grid[1]
+
+
+@dataclass(frozen=True, eq=False)
+class CutPicture(Picture):
+    """One image, ready for the model.
+
+    Attributes:
+        pixel_values: (patches, values) float32.
+        patches: rows and columns of patches.
+        digest: of the patches; two pictures of one digest are the same to the model.
+    """
+
+    pixel_values: torch.Tensor
+    patches: tuple[int, int]
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -69,25 +78,67 @@ class PictureCutter:
         """What a policy must not sample: it stands for pixels that are not there."""
         return self.pad, self.video_pad
 
-    def cut(self, image: Image.Image, max_tokens: int) -> Picture:
-        """The image in at most `max_tokens` tokens (at least `SMALLEST`), without those around it.
+    @property
+    def side(self) -> int:
+        """Pixels along a token."""
+        return int(self.processor.patch_size) * int(self.processor.merge_size)
 
-        A picture that has fewer pixels than these tokens would show is not drawn larger; a strip too narrow for whole squares
-        gets a white margin.
-        """
-        image = _with_margin(image.convert("RGB"), min(max(max_tokens, SMALLEST), _NARROWEST))
-        merge = int(self.processor.merge_size)
-        side = int(self.processor.patch_size) * merge
-        size = {"shortest_edge": SMALLEST * side**2, "longest_edge": max(max_tokens, SMALLEST) * side**2}
-        inputs = self.processor(images=[image], size=size, return_tensors="pt")
+    def cut(self, image: Image.Image, max_tokens: int) -> CutPicture:
+        """The image in at most `max_tokens` tokens (at least `SMALLEST`), without those around it."""
+        image = draw_in_tokens(image, max_tokens, self.side)
+        inputs = self.processor(images=[image], do_resize=False, return_tensors="pt")
         _, rows, columns = inputs["image_grid_thw"][0].tolist()
         values = inputs["pixel_values"]
         digest = hashlib.sha256(values.numpy().tobytes()).hexdigest()[:16]
-        return Picture(image, values, (rows // merge, columns // merge), (rows, columns), digest)
+        grid = image.height // self.side, image.width // self.side
+        return CutPicture(image, grid, values, (rows, columns), digest)
 
     def ids(self, picture: Picture) -> list[int]:
         """The tokens that stand for a picture."""
         return [self.before, *[self.pad] * picture.tokens, self.after]
+
+
+def draw_in_tokens(image: Image.Image, max_tokens: int, side: int) -> Image.Image:
+    """The image in whole squares of `side` pixels, at least `SMALLEST` and at most `max_tokens` of them.
+
+    One that has fewer pixels than these tokens would show is not drawn larger; a strip too narrow for whole squares gets a
+    white margin.
+
+    >>> draw_in_tokens(Image.new("RGB", (600, 400)), 40, 28).size
+    (196, 140)
+    """
+    from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
+
+    most = max(max_tokens, SMALLEST)
+    image = _with_margin(image.convert("RGB"), min(most, _NARROWEST))
+    height, width = smart_resize(image.height, image.width, side, SMALLEST * side**2, most * side**2)
+    return image if (width, height) == image.size else image.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def places_of(ids: Sequence[int], pad: int | None, pictures: Sequence[Picture]) -> list[int]:
+    """Where among the ids the tokens of each picture begin.
+
+    Raises:
+        ValueError: the ids stand for other pictures, or for more.
+    """
+    places: list[int] = []
+    at = 0
+    for picture in pictures:
+        at = next((n for n in range(at, len(ids)) if ids[n] == pad), len(ids))
+        places.append(at)
+        at += picture.tokens
+    filled = [place + n for place, picture in zip(places, pictures, strict=True) for n in range(picture.tokens)]
+    if filled != [place for place, token in enumerate(ids) if token == pad]:
+        raise ValueError("the pictures are not those that the tokens stand for")
+    return places
+
+
+def model_inputs(pictures: Sequence[CutPicture]) -> dict[str, torch.Tensor]:
+    """What the model is given besides tokens, for pictures in their order."""
+    import torch
+
+    grids = torch.tensor([(1, *picture.patches) for picture in pictures])
+    return {"pixel_values": torch.cat([picture.pixel_values for picture in pictures]), "image_grid_thw": grids}
 
 
 def _with_margin(image: Image.Image, ratio: int) -> Image.Image:

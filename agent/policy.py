@@ -157,7 +157,7 @@ def _load_folder(
             tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=offline)
             kind = AutoModelForImageTextToText if config.model_type in MODEL_TYPES else AutoModelForCausalLM
             model = kind.from_pretrained(name, local_files_only=offline, dtype=getattr(torch, dtype))
-            cutter = picture_cutter(name, config, offline=offline) if config.model_type in MODEL_TYPES else None
+            cutter = picture_cutter(name, offline=offline)
     except (OSError, ValueError) as problem:
         first = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
         where = "in the local cache" if offline else "on the hub"
@@ -169,10 +169,13 @@ def _load_folder(
     return model.eval(), tokenizer, cutter
 
 
-def picture_cutter(name: str, config: Any, *, offline: bool) -> PictureCutter:
-    """What cuts images up for the policy of a configuration."""
-    from transformers import AutoImageProcessor
+def picture_cutter(name: str, *, offline: bool) -> PictureCutter | None:
+    """What cuts images up for the policy in a folder or on a hub; None for one that does not see."""
+    from transformers import AutoConfig, AutoImageProcessor
 
+    config = AutoConfig.from_pretrained(name, local_files_only=offline)
+    if config.model_type not in MODEL_TYPES:
+        return None
     processor = AutoImageProcessor.from_pretrained(name, local_files_only=offline)
     tokens = (config.vision_start_token_id, config.image_token_id, config.vision_end_token_id, config.video_token_id)
     return PictureCutter(processor, *tokens)

@@ -16,11 +16,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from colsearcher.agent.engine import EngineProblem, Message, StopReason, StopStrings, Turn, check_prompt
+from colsearcher.agent.pictures import Picture, places_of
 
 if TYPE_CHECKING:
     from PIL import Image
-
-    from colsearcher.agent.pictures import Picture
 
 # How long an interruption may go unnoticed while no token comes.
 _ASK_EVERY_S = 0.1
@@ -85,9 +84,14 @@ class ServedEngine(ABC):
     def sees(self) -> bool:
         return False
 
+    @property
+    def pad_token(self) -> int | None:
+        """The token that stands for a square of a picture; None where there are no pictures."""
+        return None
+
     def picture(self, image: Image.Image, max_tokens: int) -> tuple[list[int], Picture]:
         raise EngineProblem(
-            f"{self.name} is shown no pictures by this engine. Use --engine transformers for a policy that sees."
+            f"{self.name} is shown no pictures by this engine. Use --engine transformers or vllm for a policy that sees."
         )
 
     def start(self, prompt_ids: Sequence[int]) -> ServedSession:
@@ -135,12 +139,17 @@ class ServedEngine(ABC):
 
 
 class ServedSession:
-    """One conversation."""
+    """One conversation.
+
+    Attributes:
+        pictures: with where among the tokens those of each begin.
+    """
 
     def __init__(self, engine: ServedEngine, prompt_ids: Sequence[int]) -> None:
         self._engine = engine
         self.prompt_length = len(prompt_ids)
         self.tokens = list(prompt_ids)
+        self.pictures: list[tuple[int, Picture]] = []
         self.stream: Stream | None = None
         self._stops = StopStrings((), engine.decode)
         self._turns = 0
@@ -156,8 +165,8 @@ class ServedSession:
     def append(self, ids: Sequence[int], pictures: Sequence[Picture] = ()) -> None:
         if len(ids) > self.room:
             raise ValueError(f"{len(ids)} tokens do not fit, there is room for {self.room}")
-        if pictures:
-            raise ValueError("the pictures are not those that the tokens stand for")
+        places = places_of(ids, self._engine.pad_token, pictures)
+        self.pictures += [(len(self.tokens) + at, picture) for at, picture in zip(places, pictures, strict=True)]
         self.tokens += ids
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from colsearcher.agent.engine import EngineProblem, StopReason, StopStrings, Turn, check_prompt
-from colsearcher.agent.pictures import Picture, positions
+from colsearcher.agent.pictures import CutPicture, Picture, model_inputs, places_of, positions
 from colsearcher.agent.policy_tokenizer import PolicyTokenizer, TokenizedEngine
 from colsearcher.agent.slot_attention import attending, serves
 from colsearcher.agent.slot_cache import SlotCache
@@ -156,6 +156,7 @@ class TransformersEngine(TokenizedEngine):
         new = [session.tokens[-session.uncomputed :] for session in sessions]
         device = self.model.device
         seen = [picture for session in sessions for picture in session.waiting_pictures()]
+        pixels = {name: own.to(device) for name, own in model_inputs(seen).items()} if seen else {}
         config = self.model.config.get_text_config()
         own = serves(config)
         before = [self.computed(slot) for slot in slots]
@@ -171,7 +172,7 @@ class TransformersEngine(TokenizedEngine):
                 past_key_values=self._cache,
                 use_cache=True,
                 logits_to_keep=1,
-                **_seen(seen, device),
+                **pixels,
             )
         for slot, session in zip(slots, sessions, strict=True):
             self._slots[slot].tokens += session.marks[-session.uncomputed :]
@@ -227,7 +228,7 @@ class TransformersSession:
         self.tokens = list(prompt_ids)
         self.marks: list[int | str] = list(prompt_ids)
         self.places, self._following = positions(self.tokens, None, [])
-        self._pictures: list[tuple[int, Picture]] = []  # and where the tokens of each begin
+        self._pictures: list[tuple[int, CutPicture]] = []  # and where the tokens of each begin
         self.slot: int | None = None
         self.random: torch.Generator | None = None
         self._stops: tuple[Turn, StopStrings] | None = None
@@ -248,22 +249,16 @@ class TransformersSession:
         if len(ids) > self.room:
             raise ValueError(f"{len(ids)} tokens do not fit, there is room for {self.room}")
         marks: list[int | str] = list(ids)
-        begun: list[tuple[int, Picture]] = []
-        at = 0
-        for picture in pictures:
-            at = next((n for n in range(at, len(ids)) if ids[n] == self._engine.pad_token), len(ids))
-            begun.append((len(self.tokens) + at, picture))
+        for at, picture in zip(places_of(ids, self._engine.pad_token, pictures), pictures, strict=True):
+            assert isinstance(picture, CutPicture)
+            self._pictures.append((len(self.tokens) + at, picture))
             marks[at : at + picture.tokens] = [picture.digest] * picture.tokens
-            at += picture.tokens
-        if len(marks) != len(ids) or self._engine.pad_token in marks:
-            raise ValueError("the pictures are not those that the tokens stand for")
-        self._pictures += begun
         places, self._following = positions(ids, self._engine.pad_token, [p.grid for p in pictures], self._following)
         self.tokens += ids
         self.marks += marks
         self.places += places
 
-    def waiting_pictures(self) -> list[Picture]:
+    def waiting_pictures(self) -> list[CutPicture]:
         """Those that are not computed yet."""
         computed = len(self.tokens) - self.uncomputed
         return [picture for at, picture in self._pictures if at >= computed]
@@ -299,14 +294,6 @@ def _three_positions(sessions: Sequence[TransformersSession], width: int) -> tor
         new = session.places[-session.uncomputed :]
         places_3_R_N[:, row, width - len(new) :] = torch.tensor(new).T
     return places_3_R_N
-
-
-def _seen(pictures: Sequence[Picture], device: torch.device) -> dict[str, torch.Tensor]:
-    """What the model is given besides tokens."""
-    if not pictures:
-        return {}
-    grids = torch.tensor([(1, *picture.patches) for picture in pictures], device=device)
-    return {"pixel_values": torch.cat([picture.pixel_values for picture in pictures]).to(device), "image_grid_thw": grids}
 
 
 def _batches(sessions: Sequence[TransformersSession]) -> list[list[TransformersSession]]:

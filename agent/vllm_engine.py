@@ -1,6 +1,7 @@
 """The engine that runs a policy with vLLM in this process: its own loop, stepped from here.
 
-vLLM's prefix cache keeps what a conversation holds, so a turn after a search computes only the documents. Left out: pictures.
+vLLM's prefix cache keeps what a conversation holds, so a turn after a search computes only the documents. Pictures go to it as
+large as they are cut here, so that what it makes of them is what `transformers_engine` sees.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from colsearcher.agent.engine import EngineProblem, Turn
+from colsearcher.agent.pictures import SMALLEST, Picture, PictureCutter
 from colsearcher.agent.policy_tokenizer import PolicyTokenizer, TokenizedEngine
-from colsearcher.agent.served_engine import Arrival, PrefixCache, ServedEngine, Stream
+from colsearcher.agent.served_engine import Arrival, PrefixCache, ServedEngine, ServedSession, Stream
 from colsearcher.agent.vllm_sampling import LogprobsMode, arrival, check_mode, sampling_parameters
 from colsearcher.indexes.errors import MissingExtra, ModelProblem
 
 if TYPE_CHECKING:
+    from PIL import Image
     from vllm import LLMEngine
     from vllm.lora.request import LoRARequest
 
@@ -45,6 +48,7 @@ class VllmEngine(TokenizedEngine, ServedEngine):
         dtype: of weights and arithmetic, as vLLM calls it.
         logprobs_mode: see `vllm_sampling`; the one given is right for every temperature with `top_p` 1.
         eager: without vLLM's compilation, which takes a minute or more at the start.
+        cutter: of a policy that sees.
         adapter_rank: adapters of up to this rank can be added; vLLM then leaves most of the memory to their training.
 
     Raises:
@@ -62,6 +66,7 @@ class VllmEngine(TokenizedEngine, ServedEngine):
         logprobs_mode: LogprobsMode = "processed_logprobs",
         eager: bool = False,
         adapter_rank: int = 0,
+        cutter: PictureCutter | None = None,
     ) -> None:
         try:
             from vllm import EngineArgs, LLMEngine
@@ -78,6 +83,7 @@ class VllmEngine(TokenizedEngine, ServedEngine):
             logprobs_mode=logprobs_mode,
             enforce_eager=eager,
             gpu_memory_utilization=_MEMORY_SHARE_TRAINING if adapter_rank else _MEMORY_SHARE,
+            **({"limit_mm_per_prompt": {"video": 0}} if cutter else {}),
             **({"enable_lora": True, "max_loras": 1, "max_lora_rank": _vllm_rank(adapter_rank)} if adapter_rank else {}),
         )
         try:
@@ -90,12 +96,27 @@ class VllmEngine(TokenizedEngine, ServedEngine):
         super().__init__(tokenizer.name, f"vLLM {__version__}", self.llm.model_config.max_model_len)
         self.text = tokenizer
         self.logprobs_mode = logprobs_mode
+        self.cutter = cutter
         self._streams: dict[str, _StepStream] = {}
         self._failed: list[Stream] = []
         self._sent = 0
         self._adapters: dict[str, LoRARequest] = {}
         self._added = 0
         self._adapter: str | None = None
+
+    @property
+    def sees(self) -> bool:
+        return self.cutter is not None
+
+    @property
+    def pad_token(self) -> int | None:
+        return None if self.cutter is None else self.cutter.pad
+
+    def picture(self, image: Image.Image, max_tokens: int) -> tuple[list[int], Picture]:
+        if self.cutter is None:
+            return super().picture(image, max_tokens)
+        picture = self.cutter.cut(image, max_tokens)
+        return self.cutter.ids(picture), picture
 
     def prefix_cache(self) -> PrefixCache:
         """What vLLM's metrics say."""
@@ -141,16 +162,41 @@ class VllmEngine(TokenizedEngine, ServedEngine):
         stream = _StepStream(turn, self, str(self._sent))
         try:
             check_mode(self.logprobs_mode, turn.sampling)
-            parameters = SamplingParams(**sampling_parameters(turn, seed), output_kind=RequestOutputKind.DELTA)
+            parameters = SamplingParams(
+                **sampling_parameters(turn, seed), logit_bias=self._never, output_kind=RequestOutputKind.DELTA
+            )
             adapter = None if self._adapter is None else self._adapters[self._adapter]
-            prompt = {"prompt_token_ids": list(self._own(turn).tokens)}
-            self.llm.add_request(stream.name, prompt, parameters, lora_request=adapter)
+            self.llm.add_request(stream.name, self._prompt(self._own(turn)), parameters, lora_request=adapter)
         except (EngineProblem, ValueError) as problem:
             stream.arrivals.append(Arrival(problem=EngineProblem(str(problem))))
             self._failed.append(stream)
         else:
             self._streams[stream.name] = stream
         return stream
+
+    @property
+    def _never(self) -> dict[int, float] | None:
+        """What takes tokens out of the distribution that the policy must not sample."""
+        return None if self.cutter is None else dict.fromkeys(self.cutter.never_written, -100.0)
+
+    def _prompt(self, session: ServedSession) -> dict[str, Any]:
+        """A conversation as vLLM takes it: one token for each picture, and the pictures, which it makes as many of as are cut
+        from an image of that size."""
+        if self.cutter is None or not session.pictures:
+            return {"prompt_token_ids": list(session.tokens)}
+        ids: list[int] = []
+        after = 0
+        for at, picture in session.pictures:
+            ids += [*session.tokens[after:at], self.cutter.pad]
+            after = at + picture.tokens
+        images = [picture.image for _, picture in session.pictures]
+        smallest = SMALLEST * self.cutter.side**2
+        largest = max(smallest, *(image.width * image.height for image in images))
+        return {
+            "prompt_token_ids": [*ids, *session.tokens[after:]],
+            "multi_modal_data": {"image": images},
+            "mm_processor_kwargs": {"size": {"shortest_edge": smallest, "longest_edge": largest}},
+        }
 
     def _wait(self, seconds: float) -> Iterable[Stream]:
         """One step of vLLM, which takes as long as it takes."""

@@ -5,7 +5,8 @@
 
 What the policy sampled is the ids that the server sends, one event a token; text is never tokenised again. The server's prefix
 cache keeps what a conversation holds, so a turn after a search computes only the documents. The tokenizer is loaded here from
-the policy's folder or hub id, and compared with the server's. Left out: pictures, for which the completions API has no place.
+the policy's folder or hub id, and compared with the server's. Left out: pictures, for which the completions API has no
+place; `vllm_engine` and, for asking only, `chat_engine` show them.
 """
 
 from __future__ import annotations

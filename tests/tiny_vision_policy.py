@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import tiny_checkpoints
 import torch
 import transformers as hf
@@ -32,8 +34,11 @@ def tiny_vision_policy(kind: str = "qwen2_5_vl", seed: int = 0) -> Policy:
         "vision_end_token_id": ids["<|vision_end|>"],
         "tie_word_embeddings": False,
     }
-    rope = tiny_checkpoints.MULTIMODAL_ROPE
+    # Heads of a size that vLLM computes on a CPU, too.
+    rope = {"rope_type": "default", "mrope_section": [4, 6, 6]}
     text = tiny_checkpoints.TEXT | {
+        "hidden_size": 64,
+        "head_dim": 32,
         "vocab_size": len(words),
         "max_position_embeddings": 8192,
         "initializer_range": 0.2,
@@ -46,11 +51,11 @@ def tiny_vision_policy(kind: str = "qwen2_5_vl", seed: int = 0) -> Policy:
         "hidden_size": 32,
         "intermediate_size": 64,
         "num_heads": 2,
-        "out_hidden_size": 32,
+        "out_hidden_size": 64,
         "patch_size": patch,
     }
     if kind == "qwen2_vl":
-        vision = {"depth": 2, "embed_dim": 32, "hidden_size": 32, "num_heads": 2, "mlp_ratio": 2, "patch_size": patch}
+        vision = {"depth": 2, "embed_dim": 32, "hidden_size": 64, "num_heads": 2, "mlp_ratio": 2, "patch_size": patch}
     elif kind == "qwen2_5_vl":
         vision |= {"fullatt_block_indexes": [1], "window_size": 112}
     else:
@@ -64,3 +69,16 @@ def tiny_vision_policy(kind: str = "qwen2_5_vl", seed: int = 0) -> Policy:
     processor = hf.Qwen2VLImageProcessor(patch_size=patch, merge_size=2, min_pixels=4 * (2 * patch) ** 2)
     tokens = (ids["<|vision_start|>"], ids["<|image_pad|>"], ids["<|vision_end|>"], ids["<|video_pad|>"])
     return Policy(f"tiny {kind}", "0", model, words, "cpu", "float32", "test", PictureCutter(processor, *tokens))
+
+
+def store(policy: Policy, folder: Path) -> Path:
+    """A checkpoint as the hub has them: model, tokenizer, and the processor with what it cuts images and videos with."""
+    kind = policy.model.config.model_type
+    images = policy.cutter.processor
+    processor = {"qwen2_vl": hf.Qwen2VLProcessor, "qwen2_5_vl": hf.Qwen2_5_VLProcessor, "qwen3_vl": hf.Qwen3VLProcessor}[kind]
+    cutter = hf.Qwen3VLVideoProcessor if kind == "qwen3_vl" else hf.Qwen2VLVideoProcessor
+    videos = cutter(patch_size=images.patch_size, merge_size=images.merge_size)
+    policy.model.save_pretrained(folder)
+    processor(images, policy.tokenizer, videos, chat_template=policy.tokenizer.chat_template).save_pretrained(folder)
+    images.save_pretrained(folder)
+    return folder

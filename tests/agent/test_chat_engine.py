@@ -1,20 +1,24 @@
 """The engine of hosted policies against a real HTTP server that speaks their API from a script."""
 
 import json
+from base64 import b64decode
+from io import BytesIO
 
 import pytest
 from fake_model_server import ChatServer
-from fake_retriever import Shelf
+from fake_retriever import Gallery, Shelf
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from colsearcher.agent.chat_engine import GO_ON, ChatEngine, decode_text, encode_text, messages_of
 from colsearcher.agent.engine import EngineProblem, Sampling, StopReason, Turn, take_turn
+from colsearcher.agent.engines import load_engine
 from colsearcher.agent.http_client import HttpClient
-from colsearcher.agent.protocol import BEGIN_DOCUMENTS, GUIDED, REASONING
-from colsearcher.agent.record import Task
+from colsearcher.agent.protocol import BEGIN_DOCUMENTS, GUIDED, REASONING, SEEING
+from colsearcher.agent.record import Budgets, Task
 from colsearcher.agent.rollout import run_rollout, run_rollouts
-from colsearcher.indexes.errors import ModelProblem
+from colsearcher.indexes.errors import ModelProblem, UserError
 
 
 def connect(server: ChatServer, key: str | None = None, model: str = "small") -> ChatEngine:
@@ -60,6 +64,41 @@ def test_a_rollout_searches_and_answers():
     assert second[1]["content"].startswith(f"{first[1]['content']}{written[0]}")
     assert BEGIN_DOCUMENTS in second[1]["content"]
     assert second[1]["content"] + written[1] == f"Which valve replaces K-40?{GO_ON}{rollout.text}"
+
+
+def test_a_policy_that_sees_is_sent_pictures():
+    replies = [
+        "<begin_of_query> valve <end_of_query>",
+        "<look>pump.pdf#p=12&box=0.1,0.1,0.5,0.5</look>",
+        "</think> <answer> V </answer>",
+    ]
+    with ChatServer(replies) as server:
+        engine = load_engine(engine=f"openai:small@{server.url}/v1?sees").engine
+        budgets = Budgets(picture_tokens=30, documents=2)
+        rollout = run_rollout("Which valve?", engine, Shelf(), SEEING, budgets=budgets, viewer=Gallery())
+    assert rollout.error is None and len(rollout.pictures) == 3
+    *_, last = (request["messages"][-1]["content"] for request in server.requests)
+    sent = [part["image_url"]["url"] for part in last if part["type"] == "image_url"]
+    said = "".join(part["text"] for part in last if part["type"] == "text")
+    assert said.startswith(f"Which valve?{GO_ON}") and said.count(BEGIN_DOCUMENTS) == 2 and "(2) [" in said
+    for url, shown in zip(sent, rollout.pictures, strict=True):
+        image = Image.open(BytesIO(b64decode(url.removeprefix("data:image/png;base64,"))))
+        assert image.tobytes() == shown.picture.image.tobytes()
+        assert image.width * image.height == 28**2 * shown.picture.tokens <= 28**2 * 30
+        assert not any(rollout.mask[shown.at : shown.at + shown.picture.tokens])
+    # Each before what is said of the next one.
+    kinds = [part["type"] for part in last]
+    assert kinds == ["text", "image_url", "text", "image_url", "text", "image_url", "text"]
+
+
+def test_a_policy_of_words_is_sent_no_pictures():
+    with ChatServer([]) as server:
+        engine = connect(server)
+        with pytest.raises(EngineProblem, match="Write \\?sees behind the address"):
+            engine.picture(Image.new("RGB", (60, 60)), 30)
+        assert not engine.sees
+        with pytest.raises(UserError, match="«\\?blind» is nothing"):
+            load_engine(engine=f"openai:small@{server.url}/v1?blind")
 
 
 def test_rollouts_side_by_side():

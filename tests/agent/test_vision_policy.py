@@ -7,7 +7,7 @@ import torch
 from fake_retriever import Shelf
 from PIL import Image, ImageDraw
 from tiny_policy import tiny_policy
-from tiny_vision_policy import KINDS, tiny_vision_policy
+from tiny_vision_policy import KINDS, store, tiny_vision_policy
 
 from colsearcher.agent.engine import EngineProblem, Sampling, Turn, take_turn
 from colsearcher.agent.pictures import positions
@@ -176,10 +176,7 @@ def test_positions_are_those_of_the_model():
 
 def test_a_checkpoint_that_sees_is_loaded_with_what_cuts_pictures(tmp_path):
     policy = tiny_vision_policy()
-    policy.model.save_pretrained(tmp_path)
-    policy.tokenizer.save_pretrained(tmp_path)
-    policy.cutter.processor.save_pretrained(tmp_path)
-    loaded = load_policy(str(tmp_path), device="cpu")
+    loaded = load_policy(str(store(policy, tmp_path)), device="cpu")
     assert "sees pages" in loaded.describe()
     engine = TransformersEngine(loaded)
     assert engine.sees and engine.picture(page(1), 40)[0] == TransformersEngine(policy).picture(page(1), 40)[0]

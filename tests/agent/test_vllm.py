@@ -10,12 +10,14 @@ import pytest
 import torch
 import vllm_process
 from fake_retriever import Shelf
+from PIL import Image, ImageDraw
+from tiny_vision_policy import KINDS, store, tiny_vision_policy
 
 from colsearcher.agent.chat_engine import ChatEngine
 from colsearcher.agent.engine import EngineProblem, Sampling, StopReason, Turn, take_turn
 from colsearcher.agent.engines import load_engine
 from colsearcher.agent.http_client import HttpClient
-from colsearcher.agent.policy import EMBEDDED, Policy, policy_source
+from colsearcher.agent.policy import Policy, policy_source
 from colsearcher.agent.protocol import GUIDED, REASONING
 from colsearcher.agent.record import Budgets, Task
 from colsearcher.agent.rollout import run_rollouts
@@ -59,7 +61,7 @@ def direct() -> TransformersEngine:
     folder = policy_source("embedded")
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    return TransformersEngine(Policy(EMBEDDED.title, "0", model, tokenizer, "cpu", "float32", "test"), 2048)
+    return TransformersEngine(Policy("embedded", "0", model, tokenizer, "cpu", "float32", "test"), 2048)
 
 
 def paused_turns(engine: VllmServerEngine | TransformersEngine, question: str) -> tuple[list, tuple[int, ...]]:
@@ -211,17 +213,19 @@ if __name__ == "__main__":
 """
 
 
-def test_vllm_in_process(direct, tmp_path: Path):
-    script = tmp_path / "in_process.py"
-    script.write_text(IN_PROCESS)
-    inserted = ["\n(1) [a.pdf#p=1] Part K-40 is replaced by valve V-118, 漢字.\n" * 12, " And so the answer", ""]
-    out = tmp_path / "said.json"
-    arguments = [policy_source("embedded"), json.dumps(QUESTIONS), json.dumps(inserted), str(out)]
-    done = subprocess.run(
-        [vllm_process.PYTHON, script, *arguments], capture_output=True, text=True, env=vllm_process.environment(), check=False
-    )
+def in_process(script: str, tmp_path: Path, *arguments: str) -> dict:
+    """What a script says that runs vLLM itself."""
+    file, out = tmp_path / "in_process.py", tmp_path / "said.json"
+    file.write_text(script)
+    command = [vllm_process.PYTHON, file, *arguments, str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, env=vllm_process.environment(), check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    said = json.loads(out.read_text())
+    return json.loads(out.read_text())
+
+
+def test_vllm_in_process(direct, tmp_path: Path):
+    inserted = ["\n(1) [a.pdf#p=1] Part K-40 is replaced by valve V-118, 漢字.\n" * 12, " And so the answer", ""]
+    said = in_process(IN_PROCESS, tmp_path, policy_source("embedded"), json.dumps(QUESTIONS), json.dumps(inserted))
     expected = []
     for question in QUESTIONS:
         session = direct.start(direct.encode_chat([{"role": "user", "content": question}]))
@@ -239,3 +243,49 @@ def test_vllm_in_process(direct, tmp_path: Path):
     reference = logprobs_T_V.gather(1, torch.tensor(ids[-9:])[:, None])[:, 0].tolist()
     assert said["sampled"][1] == pytest.approx(reference, abs=2e-3)
     assert said["hits"] > 128 * len(QUESTIONS)
+
+
+SEEING_IN_PROCESS = """
+import json, pathlib, sys
+from PIL import Image
+from colsearcher.agent.engine import Sampling, Turn, take_turn
+from colsearcher.agent.engines import load_engine
+from colsearcher.agent.vllm_engine import VllmEngine
+
+if __name__ == "__main__":
+    engine = load_engine(sys.argv[1], "vllm", local=True, context=2048).engine
+    said = []
+    session = engine.start(engine.encode("which page? "))
+    for images in json.loads(sys.argv[2]):
+        for image in images:
+            ids, picture = engine.picture(Image.open(image), 40)
+            session.append([*engine.encode(" page "), *ids, *engine.encode(".")], [picture])
+        turn = take_turn(engine, Turn(session, Sampling(max_tokens=8)))
+        said.append([list(turn.ids), list(turn.logprobs)])
+    cache = engine.prefix_cache()
+    told = {"turns": said, "ids": list(session.ids), "sees": engine.sees, "hits": cache.hits}
+    pathlib.Path(sys.argv[3]).write_text(json.dumps(told))
+"""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_vllm_in_process_sees_what_transformers_sees(kind, tmp_path: Path):
+    """Pictures before and after what the policy has written, one of them drawn smaller and one a narrow strip."""
+    images = []
+    for number, size in enumerate([(120, 90), (700, 500), (90, 400), (56, 112)]):
+        image = Image.new("RGB", size, "white")
+        ImageDraw.Draw(image).ellipse((10, 20, 50 + 10 * number, 70), fill=(40 * number, 90, 200))
+        image.save(tmp_path / f"{number}.png")
+        images.append(str(tmp_path / f"{number}.png"))
+    shown = [images[:1], images[1:3], images[3:]]
+    engine = TransformersEngine(tiny_vision_policy(kind))
+    folder = store(tiny_vision_policy(kind), tmp_path / "policy")
+    said = in_process(SEEING_IN_PROCESS, tmp_path, str(folder), json.dumps(shown))
+    session = engine.start(engine.encode("which page? "))
+    for group, (ids, logprobs) in zip(shown, said["turns"], strict=True):
+        for image in group:
+            tokens, picture = engine.picture(Image.open(image), 40)
+            session.append([*engine.encode(" page "), *tokens, *engine.encode(".")], [picture])
+        turn = take_turn(engine, Turn(session, Sampling(max_tokens=8)))
+        assert (turn.ids, turn.logprobs) == (tuple(ids), pytest.approx(logprobs, abs=2e-3))
+    assert said["sees"] and tuple(said["ids"]) == session.ids

@@ -21,6 +21,7 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from trl import GRPOConfig, GRPOTrainer
 
 from colsearcher.agent.engine import Engine, Sampling
+from colsearcher.agent.pictures import CutPicture, model_inputs
 from colsearcher.agent.protocol import REASONING
 from colsearcher.agent.protocol import Protocol as SpokenProtocol
 from colsearcher.agent.record import Budgets, OnEvent, Rollout, Task, ignore
@@ -363,11 +364,8 @@ def _alike(scored: Sequence[Scored], world: World) -> bool:
 
 def _pictures(rollouts: Sequence[Rollout]) -> dict[str, Any]:
     """What the model is given besides tokens, as TRL's batches have it."""
-    if not any(rollout.pictures for rollout in rollouts):
-        return {}
     shown = [one.picture for rollout in rollouts for one in rollout.pictures]
-    return {
-        "pixel_values": torch.cat([picture.pixel_values for picture in shown]),
-        "image_grid_thw": torch.tensor([(1, *picture.patches) for picture in shown]),
-        "num_images": [len(rollout.pictures) for rollout in rollouts],
-    }
+    cut = [picture for picture in shown if isinstance(picture, CutPicture)]
+    if len(cut) < len(shown):
+        raise ValueError("pictures that were not cut for the model cannot be trained on")
+    return {**model_inputs(cut), "num_images": [len(rollout.pictures) for rollout in rollouts]} if cut else {}
