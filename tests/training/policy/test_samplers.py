@@ -7,6 +7,8 @@ import pytest
 from fake_model_server import ROOT, CompletionServer
 from fake_retriever import Shelf
 from tiny_policy import tiny_policy
+from tiny_stage import QUESTIONS, saved, train
+from tiny_stage import RECIPE as TINY
 
 from colsearcher.agent import policy as policy_module
 from colsearcher.agent.http_client import HttpClient
@@ -16,48 +18,18 @@ from colsearcher.agent.record import Task
 from colsearcher.agent.rollout import run_rollouts
 from colsearcher.agent.transformers_engine import TransformersEngine
 from colsearcher.agent.vllm_server import VllmServerEngine
-from colsearcher.indexes.address import Address
 from colsearcher.indexes.errors import ModelProblem, UserError
 from colsearcher.training.policy.adapters import save_policy, trainable
-from colsearcher.training.policy.recipe import Recipe
-from colsearcher.training.policy.rewards import RewardSum, Term
 from colsearcher.training.policy.samplers import VllmSampler, open_sampler
-from colsearcher.training.policy.stage_run import train_in
-from colsearcher.training.policy.trainer import World
-from colsearcher.training.question import Question
-from colsearcher.training.run_folder import RunFolder
 
 pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.filterwarnings("ignore::FutureWarning")]
 
-QUESTIONS = {str(n): Question(str(n), f"Which valve {n}?", ("V-118",), frozenset({Address("pump.pdf", 12)})) for n in range(4)}
-RECIPE = Recipe(
-    "retrieval",
-    ("searched",),
-    steps=3,
-    prompts=2,
-    group=2,
-    at_once=2,
-    lr=3e-2,
-    lora_rank=2,
-    kl=0.05,
-    searches=1,
-    document_tokens=40,
-    turn_tokens=12,
-    total_tokens=200,
-)
-
-
-def letters(answer):
-    return sum(character.isalpha() for character in answer or "") / 20
+RECIPE = replace(TINY, steps=3, lr=3e-2)
 
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("policy")
-    policy = tiny_policy(2048)
-    policy.model.save_pretrained(folder)
-    policy.tokenizer.save_pretrained(folder)
-    return folder
+    return saved(tiny_policy(2048), tmp_path_factory.mktemp("policy"))
 
 
 @pytest.fixture
@@ -78,12 +50,7 @@ def full_precision(monkeypatch):
 
 
 def trained_in(tmp_path, start, recipe, sampler):
-    policy = trainable(str(start), RECIPE.lora_rank, "cpu")
-    run = RunFolder(tmp_path / "run")
-    run.start({}, {}, resume=False)
-    shelf = Shelf()
-    world = World(QUESTIONS, lambda question: shelf, GUIDED, RewardSum((Term(letters),)), recipe.budgets())
-    train_in(world, policy, recipe, run, lambda text: None, sampler=sampler)
+    _, run = train(start, tmp_path / "run", recipe, sampler=sampler)
     return [row for row in run.rows() if "reward" in row]
 
 

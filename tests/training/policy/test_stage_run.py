@@ -7,6 +7,7 @@ import pytest
 import torch
 from fake_retriever import Gallery, Shelf
 from tiny_policy import tiny_policy_of
+from tiny_stage import QUESTIONS, RECIPE, letters, saved, train
 from tiny_vision_policy import tiny_vision_policy
 
 from colsearcher.agent.embedded_policy import TRAINED
@@ -14,7 +15,6 @@ from colsearcher.agent.policy import load_policy
 from colsearcher.agent.protocol import GUIDED, REASONING, SEEING
 from colsearcher.agent.replay import replay_of
 from colsearcher.agent.trace import read_trace
-from colsearcher.indexes.address import Address
 from colsearcher.training.policy.adapters import merge_policy, save_policy, trainable
 from colsearcher.training.policy.guards import LIKELIHOOD
 from colsearcher.training.policy.recipe import Recipe
@@ -22,55 +22,14 @@ from colsearcher.training.policy.report import evaluation_table, read_run, write
 from colsearcher.training.policy.rewards import RewardSum, Term
 from colsearcher.training.policy.stage_run import train_in
 from colsearcher.training.policy.trainer import World
-from colsearcher.training.question import Question
 from colsearcher.training.run_folder import RunFolder
 
 pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.filterwarnings("ignore::FutureWarning")]
 
-QUESTIONS = {str(n): Question(str(n), f"Which valve {n}?", ("V-118",), frozenset({Address("pump.pdf", 12)})) for n in range(8)}
-RECIPE = Recipe(
-    "retrieval",
-    ("searched",),
-    steps=4,
-    prompts=2,
-    group=2,
-    at_once=2,
-    lr=1e-2,
-    lora_rank=2,
-    kl=0.05,
-    searches=1,
-    document_tokens=40,
-    turn_tokens=12,
-    total_tokens=200,
-    save_every=1,
-    trace_every=2,
-    rest=True,
-)
-
-
-def letters(answer):
-    """Something that a random model can learn in a few steps."""
-    return sum(character.isalpha() for character in answer or "") / 20
-
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("policy")
-    policy = tiny_policy_of("llama")
-    policy.model.save_pretrained(folder)
-    policy.tokenizer.save_pretrained(folder)
-    return folder
-
-
-def train(start, folder, recipe=RECIPE, tell=lambda text: None):
-    shelf = Shelf()
-    world = World(QUESTIONS, lambda question: shelf, GUIDED, RewardSum((Term(letters),)), recipe.budgets())
-    policy = trainable(str(start), recipe.lora_rank, "cpu")
-    run = RunFolder(folder)
-    if not (folder / "config.json").is_file():
-        run.start({}, {}, resume=False)
-    train_in(world, policy, recipe, run, tell)
-    return policy, run
+    return saved(tiny_policy_of("llama"), tmp_path_factory.mktemp("policy"))
 
 
 def weights(policy):
