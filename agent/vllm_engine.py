@@ -163,7 +163,7 @@ class VllmEngine(TokenizedEngine, ServedEngine):
         try:
             check_mode(self.logprobs_mode, turn.sampling)
             parameters = SamplingParams(
-                **sampling_parameters(turn, seed), logit_bias=self._never, output_kind=RequestOutputKind.DELTA
+                **sampling_parameters(turn, seed), stop_token_ids=self._never, output_kind=RequestOutputKind.DELTA
             )
             adapter = None if self._adapter is None else self._adapters[self._adapter]
             self.llm.add_request(stream.name, self._prompt(self._own(turn)), parameters, lora_request=adapter)
@@ -175,13 +175,15 @@ class VllmEngine(TokenizedEngine, ServedEngine):
         return stream
 
     @property
-    def _never(self) -> dict[int, float] | None:
-        """What takes tokens out of the distribution that the policy must not sample."""
-        return None if self.cutter is None else dict.fromkeys(self.cutter.never_written, -100.0)
+    def _never(self) -> list[int]:
+        """Tokens that a policy must not sample; to take them out of the distribution would change all other logprobs."""
+        return [] if self.cutter is None else list(self.cutter.never_written)
 
     def _prompt(self, session: ServedSession) -> dict[str, Any]:
-        """A conversation as vLLM takes it: one token for each picture, and the pictures, which it makes as many of as are cut
-        from an image of that size."""
+        """A conversation as vLLM takes it: one token for each picture, of which it makes as many as the image has squares.
+
+        The limits that keep it from drawing an image anew are always the same, for its caches know an image by them as well.
+        """
         if self.cutter is None or not session.pictures:
             return {"prompt_token_ids": list(session.tokens)}
         ids: list[int] = []
@@ -189,13 +191,11 @@ class VllmEngine(TokenizedEngine, ServedEngine):
         for at, picture in session.pictures:
             ids += [*session.tokens[after:at], self.cutter.pad]
             after = at + picture.tokens
-        images = [picture.image for _, picture in session.pictures]
-        smallest = SMALLEST * self.cutter.side**2
-        largest = max(smallest, *(image.width * image.height for image in images))
+        square = self.cutter.side**2
         return {
             "prompt_token_ids": [*ids, *session.tokens[after:]],
-            "multi_modal_data": {"image": images},
-            "mm_processor_kwargs": {"size": {"shortest_edge": smallest, "longest_edge": largest}},
+            "multi_modal_data": {"image": [picture.image for _, picture in session.pictures]},
+            "mm_processor_kwargs": {"size": {"shortest_edge": SMALLEST * square, "longest_edge": self.context * square}},
         }
 
     def _wait(self, seconds: float) -> Iterable[Stream]:
@@ -219,7 +219,11 @@ class VllmEngine(TokenizedEngine, ServedEngine):
         tokens = tuple(
             (token, chosen[token].logprob) for token, chosen in zip(choice.token_ids, choice.logprobs or (), strict=True)
         )
-        stream.arrivals.append(arrival(tokens, choice.finish_reason, choice.stop_reason))
+        if tokens and tokens[-1][0] in self._never:
+            problem = EngineProblem(f"{self.name} wrote a token that stands for a part of a picture.")
+            stream.arrivals.append(Arrival(tokens[:-1], problem=problem))
+        else:
+            stream.arrivals.append(arrival(tokens, choice.finish_reason, choice.stop_reason))
         if choice.finish_reason is not None:
             del self._streams[stream.name]
         return stream

@@ -7,6 +7,7 @@ from pathlib import Path
 import tiny_checkpoints
 import torch
 import transformers as hf
+from safetensors.torch import save_file
 from tiny_policy import TEMPLATE
 
 from colsearcher.agent.pictures import PictureCutter
@@ -79,6 +80,9 @@ def store(policy: Policy, folder: Path) -> Path:
     cutter = hf.Qwen3VLVideoProcessor if kind == "qwen3_vl" else hf.Qwen2VLVideoProcessor
     videos = cutter(patch_size=images.patch_size, merge_size=images.merge_size)
     policy.model.save_pretrained(folder)
+    # Under the names that checkpoints on the hub have; transformers 5.19 puts one more «model.» before those of a new Qwen3-VL.
+    weights = {name: weight.contiguous() for name, weight in policy.model.state_dict().items()}
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
     processor(images, policy.tokenizer, videos, chat_template=policy.tokenizer.chat_template).save_pretrained(folder)
     images.save_pretrained(folder)
     return folder
