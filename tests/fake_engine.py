@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from PIL import Image
 
 from colsearcher.agent.engine import EngineProblem, Message, StopReason, Turn
@@ -51,7 +50,7 @@ class ScriptedEngine:
     def picture(self, image: Image.Image, max_tokens: int) -> tuple[list[int], Picture]:
         """As many tokens as it may have, at most 4."""
         count = min(4, max_tokens)
-        picture = Picture(image, torch.zeros(0), (1, count), (2, 2 * count), f"{image.size} {hash(image.tobytes())}")
+        picture = Picture(image, (1, count))
         return [ord("["), *[PAD] * count, ord("]")], picture
 
     def start(self, prompt_ids: Sequence[int]) -> ScriptedSession:

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 from tiny_vision_policy import KINDS, store, tiny_vision_policy
 
 from colsearcher.agent.chat_engine import ChatEngine
+from colsearcher.agent.embedded_policy import TRAINED
 from colsearcher.agent.engine import EngineProblem, Sampling, StopReason, Turn, take_turn
 from colsearcher.agent.engines import load_engine
 from colsearcher.agent.http_client import HttpClient
@@ -30,6 +31,7 @@ pytestmark = [
     pytest.mark.skipif(vllm_process.MISSING is not None, reason=str(vllm_process.MISSING)),
 ]
 FLAGS = ("--dtype", "float32", "--max-model-len", "2048", "--enforce-eager", "--logprobs-mode", "processed_logprobs")
+ADAPTERS = ("--enable-lora", "--max-lora-rank", "16")
 QUESTIONS = (
     "Which valve replaces part K-40?",
     "What is the torque for V-118?",
@@ -43,7 +45,7 @@ PATIENT = Budgets(seconds=3600)
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     log = tmp_path_factory.mktemp("vllm") / "server.log"
-    with vllm_process.vllm_server(policy_source("embedded"), log, *FLAGS) as address:
+    with vllm_process.vllm_server(policy_source("embedded"), log, *FLAGS, *ADAPTERS) as address:
         yield address
 
 
@@ -129,6 +131,29 @@ def test_resumed_turns_hit_the_prefix_cache(served):
     assert second.queries == asked
     assert first.hits < length // 2
     assert second.hits >= length - 128  # whole blocks of 128 tokens are kept
+
+
+def test_adapters_are_taken_while_the_server_runs(served, direct):
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    adapter = TRAINED.path().parent
+    model = AutoModelForCausalLM.from_pretrained(policy_source("embedded"), dtype=torch.float32)
+    trained = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload().eval()
+    merged = TransformersEngine(Policy("trained", "0", trained, direct.tokenizer, "cpu", "float32", "test"), 2048)
+    untrained = paused_turns(direct, QUESTIONS[0])[1]
+    served.add_adapter("trained", adapter)
+    served.use_adapter("trained")
+    try:
+        there, ids_there = paused_turns(served, QUESTIONS[0])
+    finally:
+        served.use_adapter(None)
+        served.drop_adapter("trained")
+    here, ids_here = paused_turns(merged, QUESTIONS[0])
+    assert ids_there == ids_here != untrained
+    for vllm, transformers in zip(there, here, strict=True):
+        assert vllm.logprobs == pytest.approx(transformers.logprobs, abs=2e-3)
+    assert paused_turns(served, QUESTIONS[0])[1] == untrained, "without it the base is what it was"
 
 
 def test_sampled_rollouts_are_exact(served):
