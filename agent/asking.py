@@ -21,7 +21,8 @@ class Asking:
     )
     policy: str = option("embedded, embedded-searcher, a model folder or a hub id", default="embedded")
     engine: str = option(
-        "what runs the policy: transformers, vllm, http://HOST:PORT (a vLLM server) or openai:MODEL@https://HOST/v1",
+        "what runs the policy: transformers, vllm, http://HOST:PORT (a vLLM server) or openai:MODEL@https://HOST/v1, with "
+        "?sees behind it if it takes images",
         default="transformers",
         metavar="NAME",
     )
