@@ -62,9 +62,9 @@ def load_engine(
     if engine == "vllm":
         from colsearcher.agent.vllm_engine import VllmEngine
 
-        source = policy_source(policy)
+        tokenizer, source = _tokenizer(policy, local), policy_source(policy)
         cutter = picture_cutter(source, offline=local or policy in EMBEDDED)
-        in_process = VllmEngine(_tokenizer(policy, local), source, context, adapter_rank=adapter_rank, cutter=cutter)
+        in_process = VllmEngine(tokenizer, source, context, adapter_rank=adapter_rank, cutter=cutter)
         return LoadedEngine(in_process, f"policy {in_process.name} in {in_process.revision}, in this process")
     if engine.startswith(("http://", "https://")):
         from colsearcher.agent.http_client import HttpClient

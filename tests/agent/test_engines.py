@@ -62,3 +62,8 @@ def test_a_name_that_is_none(name):
 def test_vllm_that_is_not_installed_is_said_with_the_fix():
     with pytest.raises(MissingExtra, match=r"colsearcher\[gpu\]"):
         load_engine(engine="vllm")
+
+
+def test_a_policy_that_is_not_there_is_said_before_vllm_is_looked_for(tmp_path):
+    with pytest.raises(ModelProblem, match="cannot be loaded"):
+        load_engine(str(tmp_path), "vllm", local=True)
