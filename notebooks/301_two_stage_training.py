@@ -86,7 +86,7 @@ history["after stage 1"]
 #
 # ## Stage 2: to answer
 #
-# The F1 of the answer, less two points for broken tags.
+# The F1 of the answer, less half a point for broken tags.
 
 # %%
 history["after stage 2"] = stage("answer", "steps=50")

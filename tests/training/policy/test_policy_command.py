@@ -10,6 +10,7 @@ from tiny_policy import tiny_policy
 
 from colsearcher.agent.cli import main
 from colsearcher.agent.policy import load_policy
+from colsearcher.training.policy.recipe import STAGES, read_recipe, recipe_path
 
 TEXTS = {
     "Heron Shoal": "The light of Heron Shoal was built by Ada Finch in 1871.",
@@ -61,10 +62,9 @@ def test_both_stages_and_a_report(folder):
     # A held-out question is not learned, though it stands in both files.
     assert "2 questions to learn from, 2 held out" in done.stderr and "|Δlogp|" in done.stderr
     assert "adapter on" in load_policy(result["model"], device="cpu").describe()
-    rewards = [
-        json.loads((folder / f"run/{name}/config.json").read_text())["recipe"]["rewards"] for name in ("retrieval", "answer")
-    ]
-    assert rewards == [["r1-searcher-paper"]] * 2
+    for name in STAGES:
+        recorded = json.loads((folder / f"run/{name}/config.json").read_text())["recipe"]
+        assert tuple(recorded["rewards"]) == read_recipe(recipe_path("practice", name)).rewards
     assert "add --resume" in complaint(*words)
     assert json.loads(call(*words, "--resume", "--json").stdout) == result, "nothing is done again"
     assert "started differently" in complaint(*words, "--set", "lr=1e-9", "--resume")
