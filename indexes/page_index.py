@@ -2,8 +2,8 @@
 
 A folder with `catalog.sqlite`, `segments/*.seg` and, for a large index, `candidates-*`. A batch of pages is one segment file,
 synced before the one transaction that names it, so a kill at any moment leaves the index at its last committed batch. One
-writer at a time (a lock file), any number of readers. Left out on purpose: models and PDFs; see
-`colsearcher.retrieval.indexing` for what fills an index.
+writer at a time (a lock file), any number of readers. What is stored is read back by `stored`. Left out on purpose: models and
+PDFs; see `colsearcher.retrieval.indexing` for what fills an index.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self
 
 import numpy as np
 
@@ -27,39 +27,26 @@ from colsearcher.indexes.errors import IndexProblem, UserError
 from colsearcher.indexes.lexical import CorpusCounts
 from colsearcher.indexes.manifest import Manifest
 from colsearcher.indexes.page_search import PageSearch
-from colsearcher.indexes.places import decode_places
 from colsearcher.indexes.ranking import Ranking, vector_weights
-from colsearcher.indexes.records import (
-    DocumentRecord,
-    PageEmbedding,
-    PageRecord,
-    QueryEmbedding,
-    SearchResult,
-    StoredPage,
-)
-from colsearcher.indexes.segment import Segment, box_fractions, sync_folder
+from colsearcher.indexes.records import DocumentRecord, PageRecord, QueryEmbedding, SearchResult
+from colsearcher.indexes.segment import sync_folder
 from colsearcher.indexes.shard_list import is_sharded
+from colsearcher.indexes.stored import Stored
 from colsearcher.indexes.tuning import Tuning
-from colsearcher.indexes.view import PageView
 from colsearcher.indexes.writer import Writer, writer_lock
 
-Result = TypeVar("Result")
-_TRIES = 10
 DEFAULT_RECALL = 0.99
 
 
-class PageIndex:
-    """An index folder, open. Not to be shared between threads: open one per thread.
+class PageIndex(Stored):
+    """An index folder, open, with what `Stored` reads of it. Not to be shared between threads: open one per thread.
 
     Use `PageIndex.create` for a new folder, `PageIndex.open` for one that exists; close it, or use it in a `with`.
     """
 
     def __init__(self, folder: Path, db: sqlite3.Connection, manifest: Manifest, device: str) -> None:
-        self.folder = folder
-        self.manifest = manifest
-        self._db = db
+        super().__init__(folder, db, manifest)
         self._device = device
-        self._view: PageView | None = None
         self._candidates: tuple[str, CandidateIndex] | None = None
         self._writer = Writer(db, folder / "segments", manifest.storage)
         self._pooling = manifest.pooling
@@ -197,16 +184,7 @@ class PageIndex:
         self._sweep_candidates(tuning)
         return tuning
 
-    def stored_pages(self, record: DocumentRecord) -> dict[int, str | None]:
-        """Numbers of the pages stored of exactly this version of a document, each with its problem or None."""
-        rows = self._db.execute(
-            "SELECT page.number, page.problem FROM page JOIN document ON document.id = page.document "
-            "WHERE document.name = ? AND document.sha256 = ?",
-            (record.document, record.sha256),
-        )
-        return dict(rows.fetchall())
-
-    # ---- reading
+    # ---- asking
 
     def search(
         self,
@@ -247,110 +225,6 @@ class PageIndex:
         """How common words are on these pages, for `search` over several indexes that are one corpus."""
         return CorpusCounts.read(self._db, words)
 
-    def holds(self, document: str) -> bool:
-        """True where the index has this document, or a part of it."""
-        return self._db.execute("SELECT 1 FROM document WHERE name = ?", (document,)).fetchone() is not None
-
-    def page(self, document: str, page: int) -> StoredPage:
-        """A stored page by its id.
-
-        Raises:
-            UserError: the index has no such document, or the document no such page.
-        """
-        row = self._db.execute(
-            "SELECT pages.path, pages.sha256, page.text, page.word_boxes, pages.width, pages.height, "
-            "pages.word_source, pages.ocr_reason, pages.blank, pages.problem, pages.metadata "
-            "FROM pages JOIN page ON page.id = pages.id "
-            "WHERE pages.document = ? AND pages.page = ? ",
-            (document, page),
-        ).fetchone()
-        if row is None:
-            total = self._db.execute("SELECT pages FROM document WHERE name = ?", (document,)).fetchone()
-            if total is None:
-                raise UserError(f"The index has no document «{document}»; `colsearcher index info` lists them.")
-            raise UserError(f"«{document}» has pages 1 to {total[0]}; page {page} is not among those indexed.")
-        path, sha256, text, boxes, width, height, source, ocr_reason, blank, problem, metadata = row
-        return StoredPage(
-            document=document,
-            page=page,
-            path=path,
-            sha256=sha256,
-            text=text,
-            word_boxes=box_fractions(np.frombuffer(boxes, dtype="<u2").reshape(-1, 4)),
-            size=(width, height),
-            word_source=source,
-            ocr_reason=ocr_reason,
-            blank=bool(blank),
-            problem=problem,
-            metadata=json.loads(metadata),
-        )
-
-    def embedding(self, document: str, page: int) -> PageEmbedding:
-        """The stored vectors of a page, and of a pooled page its places.
-
-        Raises:
-            UserError: the index has no such page.
-        """
-        self.page(document, page)
-
-        def read() -> PageEmbedding:
-            row = self._db.execute(
-                "SELECT segment.file, page.start, page.rows, page.places FROM pages JOIN page USING (id) "
-                "LEFT JOIN segment ON segment.id = page.segment WHERE pages.document = ? AND pages.page = ?",
-                (document, page),
-            ).fetchone()
-            if row is None or row[2] == 0:
-                dim = self.manifest.dim
-                return PageEmbedding(np.empty((0, dim), np.float16), np.empty((0, 4), np.float32), np.empty((0,), bool))
-            file, start, rows, places = row
-            stored = Segment(self.folder / "segments" / file).page(start, rows)
-            return replace(stored, places=None if places is None else decode_places(places))
-
-        return self._consistently(read)
-
-    def sample_vectors(self, count: int) -> np.ndarray:
-        """(at most count, dim) float32: stored vectors of random pages, the same ones every time.
-
-        Raises:
-            UserError: the index holds no pages.
-        """
-        self.require_pages()
-        return self._consistently(lambda: self._current_view().sample_vectors(count))
-
-    def pages(self) -> list[tuple[str, int]]:
-        """(document, page) of every visible page in order."""
-        return self._db.execute("SELECT document, page FROM pages ORDER BY document, page").fetchall()
-
-    def texts(self) -> list[tuple[str, int, str]]:
-        """(document, page, text) of every visible page in order."""
-        return self._db.execute(
-            "SELECT pages.document, page, text FROM pages JOIN page USING (id) ORDER BY pages.document, page"
-        ).fetchall()
-
-    def half_replaced(self) -> set[str]:
-        """Complete documents of which another version has been stored in part."""
-        rows = self._db.execute("SELECT name FROM document GROUP BY name HAVING count(*) > 1")
-        return {row[0] for row in rows}
-
-    def documents(self) -> list[DocumentRecord]:
-        """The documents in order of their ids; of one that is being replaced, the version that readers see."""
-        rows = self._db.execute(
-            "SELECT name, path, sha256, pages, metadata FROM document AS d WHERE live OR NOT EXISTS "
-            "(SELECT 1 FROM document AS o WHERE o.name = d.name AND o.live) ORDER BY name"
-        )
-        return [DocumentRecord(n, p, s, c, json.loads(m)) for n, p, s, c, m in rows]
-
-    def require_pages(self) -> None:
-        """Refuse to ask an empty index.
-
-        Raises:
-            UserError: it holds no pages.
-        """
-        if self._db.execute("SELECT 1 FROM page LIMIT 1").fetchone() is None:
-            raise UserError(
-                f"The index at {self.folder} holds no pages; add some with `colsearcher index add PATH… --index {self.folder}`."
-            )
-
     def query_weights(self, query: QueryEmbedding) -> np.ndarray:
         """(t,) float64 that sum to 1: what each query vector counts for in this corpus."""
         return vector_weights(query, self.word_weight)
@@ -375,24 +249,6 @@ class PageIndex:
         if tuning and tuning.pooled:
             faults += CandidateIndex.verify(self.folder / tuning.pooled.folder)
         return faults
-
-    def _consistently(self, read: Callable[[], Result]) -> Result:
-        """Read from one moment of the index; again where a compaction took a segment file away meanwhile."""
-        for _ in range(_TRIES):
-            with catalog.snapshot(self._db):
-                try:
-                    return read()
-                except FileNotFoundError:
-                    continue
-        raise IndexProblem(
-            f"A segment file of the index at {self.folder} is missing; run `colsearcher index verify --index {self.folder}`."
-        )
-
-    def _current_view(self) -> PageView:
-        version = self._db.execute("PRAGMA data_version").fetchone()[0], self._db.total_changes
-        if self._view is None or self._view.version != version:
-            self._view = PageView.load(self._db, self.folder / "segments", version, self._view)
-        return self._view
 
     def _page_search(self, *, tuned: bool = True) -> PageSearch:
         tuning = self._tuning() if tuned else None
