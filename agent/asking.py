@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from colsearcher.agent.engine import ENGINES
 from colsearcher.agent.flags import option
 
 
@@ -21,8 +22,7 @@ class Asking:
     )
     policy: str = option("embedded, embedded-searcher, a model folder or a hub id", default="embedded")
     engine: str = option(
-        "what runs the policy: transformers, vllm, http://HOST:PORT (a vLLM server) or openai:MODEL@https://HOST/v1, with "
-        "?sees behind it if it takes images",
+        f"what runs the policy: {ENGINES}",
         default="transformers",
         metavar="NAME",
     )

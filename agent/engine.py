@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 Message = Mapping[str, str]  # {"role": "system" | "user" | "assistant", "content": …}
 
+ENGINES = "transformers, vllm, http://HOST:PORT (a vLLM server) or openai:MODEL@https://HOST/v1 (?sees: it takes images)"
+"""The engines by name, for flags and messages; `engines.load_engine` makes them."""
+
 
 class EngineProblem(ColSearcherError):
     """The model call failed (out of memory, connection lost). The rollout ends with `StopReason.ENGINE_FAILED`."""

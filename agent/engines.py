@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from colsearcher.agent.embedded_policy import EMBEDDED
+from colsearcher.agent.engine import ENGINES
 from colsearcher.agent.policy import Device, load_policy, picture_cutter, policy_source, policy_title
 from colsearcher.indexes.errors import UserError
 
 if TYPE_CHECKING:
     from colsearcher.agent.engine import Engine
     from colsearcher.agent.policy_tokenizer import PolicyTokenizer
-
-ENGINES = "transformers, vllm, http://HOST:PORT (a vLLM server) or openai:MODEL@https://HOST/v1 (?sees: it takes images)"
-"""What `engine` may be, for the help of a flag."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from colsearcher.agent.engine import EngineProblem
+
 if TYPE_CHECKING:
     import torch
 
@@ -96,6 +98,40 @@ class PictureCutter:
     def ids(self, picture: Picture) -> list[int]:
         """The tokens that stand for a picture."""
         return [self.before, *[self.pad] * picture.tokens, self.after]
+
+
+class SeeingEngine:
+    """The base of engines that cut pictures up themselves; stands before other bases.
+
+    Attributes:
+        name: of the policy, for messages.
+        cutter: of a policy that sees.
+    """
+
+    name: str
+    cutter: PictureCutter | None
+
+    @property
+    def sees(self) -> bool:
+        return self.cutter is not None
+
+    @property
+    def pad_token(self) -> int | None:
+        """The token that stands for a square of a picture; None where there are no pictures."""
+        return None if self.cutter is None else self.cutter.pad
+
+    @property
+    def never_written(self) -> tuple[int, ...]:
+        """Tokens that the policy must not sample."""
+        return () if self.cutter is None else self.cutter.never_written
+
+    def picture(self, image: Image.Image, max_tokens: int) -> tuple[list[int], Picture]:
+        if self.cutter is None:
+            raise EngineProblem(
+                f"{self.name} does not see pictures. Choose a policy that does, such as Qwen/Qwen2.5-VL-3B-Instruct."
+            )
+        picture = self.cutter.cut(image, max_tokens)
+        return self.cutter.ids(picture), picture
 
 
 def draw_in_tokens(image: Image.Image, max_tokens: int, side: int) -> Image.Image:

@@ -157,7 +157,7 @@ def _load_folder(
             tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=offline)
             kind = AutoModelForImageTextToText if config.model_type in MODEL_TYPES else AutoModelForCausalLM
             model = kind.from_pretrained(name, local_files_only=offline, dtype=getattr(torch, dtype))
-            cutter = picture_cutter(name, offline=offline)
+            cutter = _cutter(config, name, offline)
     except (OSError, ValueError) as problem:
         first = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
         where = "in the local cache" if offline else "on the hub"
@@ -171,9 +171,14 @@ def _load_folder(
 
 def picture_cutter(name: str, *, offline: bool) -> PictureCutter | None:
     """What cuts images up for the policy in a folder or on a hub; None for one that does not see."""
-    from transformers import AutoConfig, AutoImageProcessor
+    from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(name, local_files_only=offline)
+    return _cutter(AutoConfig.from_pretrained(name, local_files_only=offline), name, offline)
+
+
+def _cutter(config: Any, name: str, offline: bool) -> PictureCutter | None:
+    from transformers import AutoImageProcessor
+
     if config.model_type not in MODEL_TYPES:
         return None
     processor = AutoImageProcessor.from_pretrained(name, local_files_only=offline)

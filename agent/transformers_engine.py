@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from colsearcher.agent.engine import EngineProblem, StopReason, StopStrings, Turn, check_prompt
-from colsearcher.agent.pictures import CutPicture, Picture, model_inputs, places_of, positions
+from colsearcher.agent.pictures import CutPicture, Picture, SeeingEngine, model_inputs, places_of, positions
 from colsearcher.agent.policy_tokenizer import PolicyTokenizer, TokenizedEngine
 from colsearcher.agent.slot_attention import attending, serves
 from colsearcher.agent.slot_cache import SlotCache
 from colsearcher.indexes.errors import ModelProblem
 
 if TYPE_CHECKING:
-    from PIL import Image
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from colsearcher.agent.policy import Policy
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 _PASS_TOKENS = 16_384
 
 
-class TransformersEngine(TokenizedEngine):
+class TransformersEngine(TokenizedEngine, SeeingEngine):
     """A loaded policy as an `Engine`.
 
     Args:
@@ -55,20 +54,6 @@ class TransformersEngine(TokenizedEngine):
         self._cache = SlotCache(int(self.model.config.get_text_config().num_hidden_layers))
         self._slots: list[_Slot] = []
         self.cutter = policy.cutter
-        self._never = () if self.cutter is None else self.cutter.never_written
-        self.pad_token = None if self.cutter is None else self.cutter.pad
-
-    @property
-    def sees(self) -> bool:
-        return self.cutter is not None
-
-    def picture(self, image: Image.Image, max_tokens: int) -> tuple[list[int], Picture]:
-        if self.cutter is None:
-            raise EngineProblem(
-                f"{self.name} does not see pictures. Choose a policy that does, such as Qwen/Qwen2.5-VL-3B-Instruct."
-            )
-        picture = self.cutter.cut(image, max_tokens)
-        return self.cutter.ids(picture), picture
 
     def start(self, prompt_ids: Sequence[int]) -> TransformersSession:
         check_prompt(self.name, prompt_ids, self.context)
@@ -146,7 +131,7 @@ class TransformersEngine(TokenizedEngine):
                     turns[session].failure = self._failed(session, problem)
             else:
                 asked = [turns[session] for session in batch]
-                for turn, picked in zip(asked, _picked(logits_R_V, asked, self._never), strict=True):
+                for turn, picked in zip(asked, _picked(logits_R_V, asked, self.never_written), strict=True):
                     self._own(turn).take(turn, *picked)
 
     @torch.inference_mode()

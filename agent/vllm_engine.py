@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from colsearcher.agent.engine import EngineProblem, Turn
-from colsearcher.agent.pictures import SMALLEST, Picture, PictureCutter
+from colsearcher.agent.pictures import SMALLEST, PictureCutter, SeeingEngine
 from colsearcher.agent.policy_tokenizer import PolicyTokenizer, TokenizedEngine
 from colsearcher.agent.served_engine import Arrival, PrefixCache, ServedEngine, ServedSession, Stream
 from colsearcher.agent.vllm_sampling import LogprobsMode, arrival, check_mode, sampling_parameters
 from colsearcher.indexes.errors import MissingExtra, ModelProblem
 
 if TYPE_CHECKING:
-    from PIL import Image
     from vllm import LLMEngine
     from vllm.lora.request import LoRARequest
 
@@ -38,7 +37,7 @@ class _StepStream(Stream):
         self._engine.call_off(self.name)
 
 
-class VllmEngine(TokenizedEngine, ServedEngine):
+class VllmEngine(TokenizedEngine, SeeingEngine, ServedEngine):
     """A policy in vLLM.
 
     Args:
@@ -104,20 +103,6 @@ class VllmEngine(TokenizedEngine, ServedEngine):
         self._added = 0
         self._adapter: str | None = None
 
-    @property
-    def sees(self) -> bool:
-        return self.cutter is not None
-
-    @property
-    def pad_token(self) -> int | None:
-        return None if self.cutter is None else self.cutter.pad
-
-    def picture(self, image: Image.Image, max_tokens: int) -> tuple[list[int], Picture]:
-        if self.cutter is None:
-            return super().picture(image, max_tokens)
-        picture = self.cutter.cut(image, max_tokens)
-        return self.cutter.ids(picture), picture
-
     def prefix_cache(self) -> PrefixCache:
         """What vLLM's metrics say."""
         values: dict[str, int] = {}
@@ -162,8 +147,10 @@ class VllmEngine(TokenizedEngine, ServedEngine):
         stream = _StepStream(turn, self, str(self._sent))
         try:
             check_mode(self.logprobs_mode, turn.sampling)
+            # To take a token out of the distribution would change the logprobs of all others: to sample it ends the turn.
+            never = list(self.never_written)
             parameters = SamplingParams(
-                **sampling_parameters(turn, seed), stop_token_ids=self._never, output_kind=RequestOutputKind.DELTA
+                **sampling_parameters(turn, seed), stop_token_ids=never, output_kind=RequestOutputKind.DELTA
             )
             adapter = None if self._adapter is None else self._adapters[self._adapter]
             self.llm.add_request(stream.name, self._prompt(self._own(turn)), parameters, lora_request=adapter)
@@ -173,11 +160,6 @@ class VllmEngine(TokenizedEngine, ServedEngine):
         else:
             self._streams[stream.name] = stream
         return stream
-
-    @property
-    def _never(self) -> list[int]:
-        """Tokens that a policy must not sample; to take them out of the distribution would change all other logprobs."""
-        return [] if self.cutter is None else list(self.cutter.never_written)
 
     def _prompt(self, session: ServedSession) -> dict[str, Any]:
         """A conversation as vLLM takes it: one token for each picture, of which it makes as many as the image has squares.
@@ -219,7 +201,7 @@ class VllmEngine(TokenizedEngine, ServedEngine):
         tokens = tuple(
             (token, chosen[token].logprob) for token, chosen in zip(choice.token_ids, choice.logprobs or (), strict=True)
         )
-        if tokens and tokens[-1][0] in self._never:
+        if tokens and tokens[-1][0] in self.never_written:
             problem = EngineProblem(f"{self.name} wrote a token that stands for a part of a picture.")
             stream.arrivals.append(Arrival(tokens[:-1], problem=problem))
         else:

@@ -35,16 +35,21 @@ class Shelf:
         return [Passage(address, text, score) for score, address, text in sorted(scored, key=lambda hit: -hit[0])]
 
 
+def page(number: int, size: tuple[int, int] = (300, 200)) -> Image.Image:
+    """A white page with something on it that tells it from others."""
+    image = Image.new("RGB", size, "white")
+    ImageDraw.Draw(image).rectangle((10 * number, 20, 100 + 10 * number, 150), fill=(50 * number % 255, 90, 200))
+    return image
+
+
 class Gallery:
-    """Shows pages with a dot each."""
+    """A viewer of such pages; a part of one is of another shape."""
 
     def picture(self, place: Address) -> Image.Image:
-        image = Image.new("RGB", (120, 90), "white")
-        ImageDraw.Draw(image).ellipse((place.page, 20, place.page + 50, 70), fill="blue")
-        return image
+        return page(place.page, (300, 200) if place.box is None else (120, 240))
 
     def text(self, place: Address) -> str:
-        return ""
+        return f"words of {place}"
 
 
 class BrokenShelf:

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 from command_line import call, complaint
 from fake_engine import ScriptedEngine
-from fake_retriever import Shelf
+from fake_retriever import Gallery, Shelf
 from PIL import Image
 
 from colsearcher.agent.answer import make_answer
@@ -97,13 +97,6 @@ def test_replay_prints_what_ask_printed_and_writes_the_page(tmp_path):
 
 
 def test_looks_and_entropies_are_told_too(tmp_path):
-    class Gallery:
-        def picture(self, place):
-            return Image.new("RGB", (60, 80), "white")
-
-        def text(self, place):
-            return f"words of {place}"
-
     path = tmp_path / "t.jsonl"
     turns = [TURNS[0], "<look>pump.pdf#p=12&box=0.1,0.1,0.5,0.5</look>", "<look>there</look>", TURNS[1]]
     with Trace(path) as trace:

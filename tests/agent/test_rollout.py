@@ -2,17 +2,15 @@ import random
 
 import pytest
 from fake_engine import EOS, PAD, ScriptedEngine, ScriptedSession
-from fake_retriever import BrokenShelf, Shelf
+from fake_retriever import BrokenShelf, Gallery, Shelf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from colsearcher.agent.conversation import ALREADY_ASKED, NO_LOOK_LEFT, NO_QUERY, NO_SEARCH_LEFT, NO_SUCH_PLACE, NOT_SEEN
 from colsearcher.agent.engine import Sampling, StopReason
 from colsearcher.agent.protocol import GUIDED, REASONING, SEEING, Protocol
 from colsearcher.agent.record import Budgets, Rollout, Task
 from colsearcher.agent.rollout import run_rollout, run_rollouts
-from colsearcher.indexes.address import Address
 from colsearcher.indexes.errors import FileProblem, IndexProblem
 
 PIECES = [
@@ -38,16 +36,6 @@ PIECES = [
 ]
 GOOD = "I search. <begin_of_query>valve K-40<end_of_query>"
 DONE = "</think><answer>V-118</answer>"
-
-
-class Gallery:
-    """A viewer of pages that are grey and have words that say where they are."""
-
-    def picture(self, place: Address) -> Image.Image:
-        return Image.new("RGB", (60, 80), (place.page, 100, 100))
-
-    def text(self, place: Address) -> str:
-        return f"words of {place}"
 
 
 def roll(turns, protocol: Protocol = REASONING, question="Which valve replaces part K-40?", retriever=None, **options):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from fake_retriever import Shelf
-from PIL import Image, ImageDraw
+from fake_retriever import Gallery, Shelf, page
 from tiny_policy import tiny_policy
 from tiny_vision_policy import KINDS, store, tiny_vision_policy
 
@@ -16,21 +15,6 @@ from colsearcher.agent.protocol import SEEING
 from colsearcher.agent.record import Budgets, Rollout, Task
 from colsearcher.agent.rollout import run_rollouts
 from colsearcher.agent.transformers_engine import TransformersEngine
-from colsearcher.indexes.address import Address
-
-
-def page(number: int, size: tuple[int, int] = (300, 200)) -> Image.Image:
-    image = Image.new("RGB", size, "white")
-    ImageDraw.Draw(image).rectangle((10 * number, 20, 100 + 10 * number, 150), fill=(50 * number % 255, 90, 200))
-    return image
-
-
-class Gallery:
-    def picture(self, place: Address) -> Image.Image:
-        return page(place.page, (300, 200) if place.box is None else (120, 240))
-
-    def text(self, place: Address) -> str:
-        return f"words of {place}"
 
 
 def reference_logprobs(engine: TransformersEngine, ids, pictures) -> torch.Tensor:

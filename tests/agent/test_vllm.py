@@ -320,3 +320,24 @@ def test_vllm_in_process_sees_what_transformers_sees(kind, tmp_path: Path):
         assert (turn.ids, turn.logprobs) == (tuple(ids), pytest.approx(logprobs, abs=2e-3))
     assert said["sees"] and tuple(said["ids"]) == session.ids
     assert said["hits"] >= 128 + 384, "what came before a turn, pictures and all, was in the prefix cache"
+
+
+NEVER_WRITTEN = (
+    SEEING_IN_PROCESS.partition("    said = []")[0]
+    + """
+    turns = [Turn(engine.start(engine.encode(text)), Sampling(max_tokens=8)) for text in ("which page?", "what is")]
+    while not all(turn.ended for turn in turns):
+        engine.work(turns)
+    told = [[str(turn.failure), len(turn.ids), engine.cutter.pad in turn.ids] for turn in turns]
+    pathlib.Path(sys.argv[2]).write_text(json.dumps(told))
+"""
+)
+
+
+def test_a_policy_that_writes_what_stands_for_pixels_fails_in_vllm(tmp_path: Path):
+    policy = tiny_vision_policy()
+    with torch.no_grad():
+        policy.model.lm_head.weight[policy.cutter.pad] = policy.model.lm_head.weight.abs().max() * 50
+    folder = store(policy, tmp_path / "policy")
+    for problem, tokens, written in in_process(NEVER_WRITTEN, tmp_path, str(folder)):
+        assert problem == "tiny wrote a token that stands for a part of a picture." and tokens < 8 and not written
