@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from colsearcher.agent.embedded_policy import EMBEDDED
 from colsearcher.agent.engine import ENGINES
-from colsearcher.agent.policy import Device, load_policy, picture_cutter, policy_source, policy_title
+from colsearcher.agent.policy import Device, load_policy, picture_cutter, policy_source, policy_title, sees_pages
 from colsearcher.indexes.errors import UserError
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def load_engine(
         ModelProblem: the policy cannot be loaded, or the server does not serve it.
         MissingExtra: vLLM is not installed.
     """
+    offline = local or policy in EMBEDDED
     if engine == "transformers":
         from colsearcher.agent.transformers_engine import TransformersEngine
 
@@ -60,8 +61,8 @@ def load_engine(
     if engine == "vllm":
         from colsearcher.agent.vllm_engine import VllmEngine
 
-        tokenizer, source = _tokenizer(policy, local), policy_source(policy)
-        cutter = picture_cutter(source, offline=local or policy in EMBEDDED)
+        tokenizer, source = _tokenizer(policy, offline), policy_source(policy)
+        cutter = picture_cutter(source, offline=offline)
         in_process = VllmEngine(tokenizer, source, context, adapter_rank=adapter_rank, cutter=cutter)
         return LoadedEngine(in_process, f"policy {in_process.name} in {in_process.revision}, in this process")
     if engine.startswith(("http://", "https://")):
@@ -70,8 +71,9 @@ def load_engine(
 
         client = HttpClient(engine, os.environ.get("VLLM_API_KEY"))
         names = (policy_source(policy), policy_title(policy), policy)
-        served = VllmServerEngine(client, _tokenizer(policy, local), names, context)
-        return LoadedEngine(served, f"policy {served.name} at {client.url} ({served.revision}, {served.logprobs_mode})")
+        served = VllmServerEngine(client, _tokenizer(policy, offline), names, context)
+        words = ", shown words: a vLLM server takes no pictures" if sees_pages(names[0], offline=offline) else ""
+        return LoadedEngine(served, f"policy {served.name} at {client.url} ({served.revision}, {served.logprobs_mode}){words}")
     if engine.startswith("openai:"):
         from colsearcher.agent.chat_engine import ChatEngine
         from colsearcher.agent.http_client import HttpClient
@@ -88,7 +90,7 @@ def load_engine(
     raise UserError(f"There is no engine «{engine}»; choose {ENGINES}.")
 
 
-def _tokenizer(policy: str, local: bool) -> PolicyTokenizer:
+def _tokenizer(policy: str, offline: bool) -> PolicyTokenizer:
     from colsearcher.agent.policy_tokenizer import load_tokenizer
 
-    return load_tokenizer(policy_title(policy), policy_source(policy), offline=local or policy in EMBEDDED)
+    return load_tokenizer(policy_title(policy), policy_source(policy), offline=offline)

@@ -149,11 +149,11 @@ def _load_folder(
     name: str, place: str, dtype: str, *, offline: bool
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, PictureCutter | None]:
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 
     try:
         with no_progress_bars():
-            config = AutoConfig.from_pretrained(name, local_files_only=offline)
+            config = _config(name, offline)
             tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=offline)
             kind = AutoModelForImageTextToText if config.model_type in MODEL_TYPES else AutoModelForCausalLM
             model = kind.from_pretrained(name, local_files_only=offline, dtype=getattr(torch, dtype))
@@ -171,9 +171,18 @@ def _load_folder(
 
 def picture_cutter(name: str, *, offline: bool) -> PictureCutter | None:
     """What cuts images up for the policy in a folder or on a hub; None for one that does not see."""
+    return _cutter(_config(name, offline), name, offline)
+
+
+def sees_pages(name: str, *, offline: bool) -> bool:
+    """Whether the policy in a folder or on a hub is one that sees; nothing but its configuration is looked at."""
+    return _config(name, offline).model_type in MODEL_TYPES
+
+
+def _config(name: str, offline: bool) -> Any:
     from transformers import AutoConfig
 
-    return _cutter(AutoConfig.from_pretrained(name, local_files_only=offline), name, offline)
+    return AutoConfig.from_pretrained(name, local_files_only=offline)
 
 
 def _cutter(config: Any, name: str, offline: bool) -> PictureCutter | None:

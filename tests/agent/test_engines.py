@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from fake_model_server import ChatServer, CompletionServer
 from tiny_policy import tiny_policy
+from tiny_vision_policy import store, tiny_vision_policy
 
 from colsearcher.agent.chat_engine import ChatEngine
 from colsearcher.agent.engine import Sampling, Turn, take_turn
@@ -50,6 +51,17 @@ def test_a_server_is_found_by_its_address(folder, monkeypatch):
             session = engine.start(engine.encode("the query"))
             written.append(take_turn(engine, Turn(session, Sampling(max_tokens=8))).ids)
         assert len(set(written)) == 1
+        assert "pictures" not in served.told
+
+
+def test_a_policy_that_sees_is_shown_words_by_a_server_and_that_is_said(tmp_path, monkeypatch):
+    policy = tiny_vision_policy()
+    folder = str(store(policy, tmp_path / "sees"))
+    with CompletionServer() as server:
+        monkeypatch.setattr("fake_model_server.ROOT", folder)
+        monkeypatch.setattr(server, "engine", TransformersEngine(policy))
+        blind = load_engine(folder, server.url, local=True)
+    assert "shown words: a vLLM server takes no pictures" in blind.told and not blind.engine.sees
 
 
 @pytest.mark.parametrize("name", ["vllm2", "ftp://x", "openai:small", "openai:@http://x/v1", "openai:m@ftp://x", "http://"])
