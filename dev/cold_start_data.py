@@ -1,6 +1,7 @@
 """What the embedded policy learns from before it learns from rewards: paragraphs of HotpotQA and invented pages, in two files.
 
     .venv/bin/python dev/cold_start_data.py ../shared/data/multihop build/cold
+    .venv/bin/python dev/cold_start_data.py ../shared/data/multihop build/cold-3 --seed 1 --old 60 --new 60 --pages 400
     colsearcher train sft --qa build/cold/qa.jsonl --search build/cold/passages.jsonl …
 
 A question about invented pages needs one of them, HotpotQA's need two passages or more; where a question of HotpotQA comes with
@@ -9,20 +10,18 @@ gold sentences alone, these are its passages.
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
 import re
-import sys
 from pathlib import Path
 
 from invented_pages import pages
 
-OLD, NEW, PAGES = 150, 300, 330  # questions of each kind
-
 Record = dict[str, object]
 
 
-def page_records(rng: random.Random) -> tuple[list[Record], list[Record]]:
+def page_records(rng: random.Random, count: int) -> tuple[list[Record], list[Record]]:
     """Invented pages and questions about them."""
     passages: list[Record] = []
     questions: list[Record] = []
@@ -32,10 +31,10 @@ def page_records(rng: random.Random) -> tuple[list[Record], list[Record]]:
             record = {"question": question, "answers": [answer], "evidence": [f"{file}#p={number}"]}
             questions.append({"id": f"page-{len(questions)}", **record})
     rng.shuffle(questions)
-    return passages, questions[:PAGES]
+    return passages, questions[:count]
 
 
-def sentence_records(lines: list[str], rng: random.Random) -> tuple[list[Record], list[Record]]:
+def sentence_records(lines: list[str], rng: random.Random, count: int) -> tuple[list[Record], list[Record]]:
     """HotpotQA's training questions that come with gold sentences alone. A sentence is a passage by the name it begins with."""
     passages: list[Record] = []
     questions: list[Record] = []
@@ -53,7 +52,7 @@ def sentence_records(lines: list[str], rng: random.Random) -> tuple[list[Record]
         if len(evidence) == len(record["gold_evidence"]):
             questions.append({name: record[name] for name in ("id", "question", "answers")} | {"evidence": evidence})
     rng.shuffle(questions)
-    return passages, questions[:NEW]
+    return passages, questions[:count]
 
 
 def read_lines(path: Path) -> list[str]:
@@ -68,18 +67,26 @@ def as_json(records: list[Record]) -> list[str]:
     return [json.dumps(record, ensure_ascii=False) for record in records]
 
 
-def main(multihop: Path, out: Path) -> None:
-    rng = random.Random(0)
-    train = read_lines(multihop / "train_context.jsonl")
-    sentences, new = sentence_records(read_lines(multihop / "gold_evidence_only.jsonl"), rng)
-    drawn, asked = page_records(rng)
-    old = rng.sample([line for line in train if json.loads(line)["dataset"] == "hotpotqa"], OLD)
-    questions = [*old, *as_json(new + asked)]
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("multihop", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--old", type=int, default=150, help="questions of HotpotQA with whole paragraphs")
+    parser.add_argument("--new", type=int, default=300, help="questions of HotpotQA with gold sentences")
+    parser.add_argument("--pages", type=int, default=330, help="questions about invented pages")
+    asked = parser.parse_args()
+    rng = random.Random(asked.seed)
+    train = read_lines(asked.multihop / "train_context.jsonl")
+    sentences, new = sentence_records(read_lines(asked.multihop / "gold_evidence_only.jsonl"), rng, asked.new)
+    drawn, about_pages = page_records(rng, asked.pages)
+    old = rng.sample([line for line in train if json.loads(line)["dataset"] == "hotpotqa"], asked.old)
+    questions = [*old, *as_json(new + about_pages)]
     rng.shuffle(questions)
-    out.mkdir(parents=True, exist_ok=True)
-    write_lines(out / "passages.jsonl", [*train, *as_json(sentences + drawn)])
-    write_lines(out / "qa.jsonl", questions)
+    asked.out.mkdir(parents=True, exist_ok=True)
+    write_lines(asked.out / "passages.jsonl", [*train, *as_json(sentences + drawn)])
+    write_lines(asked.out / "qa.jsonl", questions)
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    main()
