@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from colsearcher.agent.embedded_policy import DEFAULT
 from colsearcher.agent.engine import ENGINES
 from colsearcher.agent.flags import option
 
@@ -20,7 +21,9 @@ class Asking:
         default=None,
         metavar="SOURCE",
     )
-    policy: str = option("embedded, embedded-searcher, a model folder or a hub id", default="embedded")
+    policy: str = option(
+        "embedded-searcher, embedded (the same before it was trained), a model folder or a hub id", default=DEFAULT
+    )
     engine: str = option(
         f"what runs the policy: {ENGINES}",
         default="transformers",
@@ -28,7 +31,7 @@ class Asking:
     )
     protocol: Literal["auto", "guided", "reasoning"] = option(
         "who writes the tags: guided (the environment, for small untrained policies), reasoning (the policy); auto: "
-        "guided for the embedded policy",
+        "guided for embedded",
         default="auto",
     )
     max_searches: int = option("at most so many searches for a question", default=3, metavar="N")

@@ -16,6 +16,7 @@ from typing import Any
 from colsearcher.indexes.errors import UserError
 
 FILE = "calibration.json"
+SHIPPED = Path(__file__).parent / "embedded" / FILE
 
 
 @dataclass(frozen=True)
@@ -70,23 +71,35 @@ class Calibration:
 
 
 def load_calibration(folder: Path, policy: str, tell: Callable[[str], None]) -> Calibration | None:
-    """The calibration beside what is searched, if there is one and it is this policy's; what is found is told in a line.
+    """The calibration beside what is searched, or else the one that the policy comes with; what is found is told in a line.
 
     Raises:
         UserError: the file is there and is no calibration.
     """
     path = folder / FILE
-    if not path.is_file():
-        return None
+    if path.is_file():
+        found = _read(path)
+        if found.policy == policy:
+            tell(f"calibrated: an answer is given from a probability of {found.threshold:.2f} on ({path})")
+            return found
+        tell(f"calibration of {found.policy} left aside, this is {policy}; `colsearcher calibrate` fits one")
+    shipped = shipped_calibration(policy)
+    if shipped is not None:
+        tell(f"calibrated: an answer is given from a probability of {shipped.threshold:.2f} on (comes with the policy)")
+    return shipped
+
+
+def shipped_calibration(policy: str) -> Calibration | None:
+    """What a policy comes with, for where nobody has calibrated it."""
+    shipped = _read(SHIPPED)
+    return shipped if shipped.policy == policy else None
+
+
+def _read(path: Path) -> Calibration:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         found = Calibration(**values)
         found.probability(Confidence(1.0, 1.0, 0.0))
-        found = Calibration(**{**values, "threshold": float(found.threshold)})
+        return Calibration(**{**values, "threshold": float(found.threshold)})
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         raise UserError(f"{path} is no calibration; remove it, or run `colsearcher calibrate` again.") from None
-    if found.policy != policy:
-        tell(f"calibration of {found.policy} left aside, this is {policy}; `colsearcher calibrate` fits one")
-        return None
-    tell(f"calibrated: an answer is given from a probability of {found.threshold:.2f} on ({path})")
-    return found

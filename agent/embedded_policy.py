@@ -34,6 +34,8 @@ TRAINED = PinnedFile(
 )
 EMBEDDED: Mapping[str, PinnedFile] = {"embedded": BASE, "embedded-searcher": TRAINED}
 """What makes each embedded policy what it is, by the name that `load_policy` takes."""
+DEFAULT = "embedded-searcher"
+"""The policy that is asked where none is named. Training starts from `embedded`."""
 
 _RECIPE = 1  # raise it when `_dequantise` writes something else, so that old cached folders are rebuilt
 _MANIFEST = "colsearcher.json"

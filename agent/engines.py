@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from colsearcher.agent.embedded_policy import EMBEDDED
+from colsearcher.agent.embedded_policy import DEFAULT, EMBEDDED
 from colsearcher.agent.engine import ENGINES
 from colsearcher.agent.policy import Device, load_policy, picture_cutter, policy_source, policy_title, sees_pages
 from colsearcher.indexes.errors import UserError
@@ -25,7 +25,7 @@ class LoadedEngine:
 
 
 def load_engine(
-    policy: str = "embedded",
+    policy: str = DEFAULT,
     engine: str = "transformers",
     *,
     device: Device = "auto",

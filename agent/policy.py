@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from colsearcher.agent.embedded_policy import EMBEDDED, embedded_folder, no_progress_bars, sha256_of
+from colsearcher.agent.embedded_policy import DEFAULT, EMBEDDED, embedded_folder, no_progress_bars, sha256_of
 from colsearcher.agent.pictures import MODEL_TYPES, PictureCutter
 from colsearcher.indexes.errors import ModelProblem
 
@@ -51,12 +51,12 @@ class Policy:
         return f"policy {self.name}{sees} on {self.device}, {self.dtype} ({self.reason})"
 
 
-def load_policy(name: str = "embedded", *, device: Device = "auto", local: bool = False) -> Policy:
+def load_policy(name: str = DEFAULT, *, device: Device = "auto", local: bool = False) -> Policy:
     """Load a policy by name.
 
     Args:
-        name: `embedded`, `embedded-searcher` (the same, trained to search), a folder with a transformers model or with a LoRA
-            adapter, whose configuration names its base, or a hub id such as `Qwen/Qwen2.5-3B-Instruct`.
+        name: `embedded-searcher`, `embedded` (the same before it was trained), a folder with a transformers model or with a
+            LoRA adapter, whose configuration names its base, or a hub id such as `Qwen/Qwen2.5-3B-Instruct`.
         device: `auto` takes the first CUDA device when there is one.
         local: never ask the hub; a hub id then has to be in the local cache already.
 

@@ -23,6 +23,7 @@ import tempfile
 from pathlib import Path
 
 from colsearcher.agent.ask import ask
+from colsearcher.agent.calibration import load_calibration
 from colsearcher.agent.policy import load_policy
 from colsearcher.agent.protocol import GUIDED, REASONING
 from colsearcher.agent.record import Budgets, Task
@@ -40,9 +41,8 @@ work = Path(tempfile.mkdtemp())
 
 # %% [markdown]
 # ## Something to search, and somebody to ask
-# The index of notebook 101, and the embedded policy: an untrained model of 135M parameters. `GUIDED` is the protocol for such
-# a one: the environment writes the tags, the policy fills in a query and an answer. A policy that was trained to search writes
-# the tags itself (`REASONING`).
+# The index of notebook 101, and the policy that comes along: 135M parameters, trained to search, which writes its queries and
+# its answer between tags (`REASONING`). It comes with a calibration: how sure it has to be for an answer to be given.
 
 # %%
 write_sample_corpus(work / "corpus")
@@ -50,17 +50,18 @@ embedder = load_embedder()
 with open_or_create(work / "index", embedder, ReadSettings()) as index, index.writing():
     add_documents(index, embedder, missing_work(index, find_sources([work / "corpus"])), ReadSettings())
 searcher = Searcher.open(work / "index")
-engine = TransformersEngine(load_policy("embedded"))
+engine = TransformersEngine(load_policy())
+calibration = load_calibration(work / "index", f"{engine.name}@{engine.revision[:12]}", print)
 
 # %%
-asked = ask("With which shackle is the chain joined to the swivel?", searcher, engine, GUIDED)
+asked = ask("From which pier does the free ferry to the open day leave?", searcher, engine, REASONING, calibration=calibration)
 print(asked.answer.text, [str(place) for place in asked.answer.citations])
 
 # %% [markdown]
-# An answer is given only when a page that was read says it; otherwise the nearest pages are shown.
+# An answer is given only when a page that was read says it and it is likely enough; otherwise the nearest pages are shown.
 
 # %%
-nothing = ask("What is the meaning of error code E-88?", searcher, engine, GUIDED)
+nothing = ask("What is the meaning of error code E-88?", searcher, engine, REASONING, calibration=calibration)
 print(nothing.answer.text, "|", nothing.answer.reason, [str(place) for place in nothing.answer.nearest])
 
 # %% [markdown]
@@ -99,7 +100,7 @@ searcher.picture(asked.answer.citations[0], question=asked.question, side=700)
 # %%
 questions = [json.loads(line)["question"] for line in (work / "corpus/qa.jsonl").read_text().splitlines()[:6]]
 source = Source.of(searcher)
-for number, done in run_rollouts([Task(text) for text in questions], engine, source.retriever, GUIDED, Budgets(documents=2)):
+for number, done in run_rollouts([Task(text) for text in questions], engine, source.retriever, REASONING, Budgets(documents=2)):
     print(f"{done.stop:<12}{questions[number][:60]:<62}{done.parsed.answer}")
 
 # %% [markdown]
@@ -111,18 +112,20 @@ passages = work / "passages.jsonl"
 facts = {"Heron Shoal": "The light of Heron Shoal was built by Ada Finch in 1871.", "Wick": "Wick Harbour has two piers."}
 passages.write_text("\n".join(json.dumps({"title": title, "text": text}) for title, text in facts.items()))
 with open_source(Place.parse(None, str(passages))) as opened:
-    found = ask("Who built the light of Heron Shoal?", opened, engine, GUIDED)
+    found = ask("Who built the light of Heron Shoal?", opened, engine, REASONING)
     print(found.answer.text, [str(place) for place in found.answer.citations])
 
 # %% [markdown]
 # ## Another protocol, another policy, another engine
 # The same loop; `load_policy` takes a folder or a hub id (one that sees, such as Qwen2.5-VL, is shown pictures of the pages).
-# An untrained small policy does not keep the format of `REASONING`, and its rollout says so.
+# `embedded` is the same policy before it was trained. `GUIDED` is for such a one: the environment writes the tags, the policy
+# fills in a query and an answer. Left to write the tags itself it does not keep the format, and its rollout says so.
 
 # %%
-free = ask(
-    "With which shackle is the chain joined to the swivel?", searcher, engine, REASONING, budgets=Budgets(total_tokens=300)
-)
+untrained = TransformersEngine(load_policy("embedded"))
+shackle = "With which shackle is the chain joined to the swivel?"
+print(ask(shackle, searcher, untrained, GUIDED).answer.text)
+free = ask(shackle, searcher, untrained, REASONING, budgets=Budgets(total_tokens=300))
 print(free.rollout.stop, [str(problem) for problem in free.rollout.parsed.problems])
 assert free.answer.abstained or free.answer.citations
 searcher.index.close()

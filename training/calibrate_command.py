@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from colsearcher.agent.embedded_policy import DEFAULT
 from colsearcher.agent.flags import option
 from colsearcher.agent.terminal import ProgressLine, show, show_json, tell
 from colsearcher.indexes.errors import UserError
@@ -36,7 +37,7 @@ class Calibrate:
     run_: tuple[Path, ...] = option(
         "take the answers of this run of `eval answers`, ask nothing (may be given again)", default=(), metavar="DIR"
     )
-    policy: str = option("embedded, a model folder or a hub id", default="embedded")
+    policy: str = option("see `colsearcher ask --help`", default=DEFAULT)
     engine: str = option("what runs the policy; see `colsearcher ask --help`", default="transformers", metavar="NAME")
     protocol: Literal["auto", "guided", "reasoning"] = option("see `colsearcher ask --help`", default="auto")
     max_searches: int = option("at most so many searches", default=3, metavar="N")
@@ -45,6 +46,7 @@ class Calibrate:
     json: bool = option("print one JSON document", default=False)
 
     def run(self) -> int:
+        from colsearcher.agent.calibration import shipped_calibration
         from colsearcher.agent.opened_policy import open_policy
         from colsearcher.agent.roles import tell_roles
         from colsearcher.agent.source import Place, open_source
@@ -63,7 +65,7 @@ class Calibrate:
                 opened = open_policy(self.policy, self.engine, self.protocol)
                 tell(f"{opened.told}; {source.described}")
                 policy, folder, records = opened.name, source.folder, self._answer(source, opened)
-        fit = fit_calibration(records)
+        fit = fit_calibration(records, shipped_calibration(policy))
         kept = as_calibration(fit, policy).save(folder) if fit.is_better else None
         if self.json:
             show_json({"policy": policy, **asdict(fit), "calibration": None if kept is None else str(kept)})
@@ -128,10 +130,12 @@ def _read_runs(folders: Sequence[Path]) -> tuple[str, list[AnswerRecord]]:
 def _report(fit: Fit, kept: Path | None) -> None:
     """Two lines of numbers, the curve, and where it went."""
     show(f"{'':<24}{'F1':>7}{'precision':>11}{'answered':>10}{'no answer: held back':>22}")
-    show(_row("built in", fit.default))
+    show(_row("constant threshold", fit.default))
+    if fit.shipped is not None:
+        show(_row("as the policy comes", fit.shipped))
     show(_row("calibrated", fit.expected))
     show(f"F1 of giving right answers, cross-validated: {fit.expected.f1:.3f}, 95 % interval {_between(fit.f1_interval)}")
-    show(f"calibrated less built in: {_between(fit.gain_interval)} (95 %, paired bootstrap)")
+    show(f"calibrated less what is built in: {_between(fit.gain_interval)} (95 %, paired bootstrap)")
     show()
     show("threshold")
     for point in fit.curve:

@@ -58,7 +58,8 @@ class Fit:
         expected: cross-validated.
         f1_interval: of its F1, 95 %, bootstrap over questions.
         default: what the constant threshold decides on the same questions.
-        gain_interval: of the F1 less the default's, paired.
+        shipped: what the calibration that the policy comes with decides on them, None where it comes with none.
+        gain_interval: of the F1 less that of what would decide without the fit, paired.
         right: how many answers are right.
     """
 
@@ -68,6 +69,7 @@ class Fit:
     expected: Decisions
     f1_interval: tuple[float, float]
     default: Decisions
+    shipped: Decisions | None
     gain_interval: tuple[float, float]
     curve: tuple[CurvePoint, ...]
     questions: int
@@ -76,14 +78,19 @@ class Fit:
 
     @property
     def is_better(self) -> bool:
-        """Not worse than the default, on questions that it has not seen."""
-        return self.expected.f1 >= self.default.f1
+        """Not worse than what would decide without it, on questions that it has not seen."""
+        return self.expected.f1 >= (self.shipped or self.default).f1
 
 
-def fit_calibration(records: Sequence[AnswerRecord], *, resamples: int = 2000, seed: int = 0) -> Fit:
+def fit_calibration(
+    records: Sequence[AnswerRecord], shipped: Calibration | None = None, *, resamples: int = 2000, seed: int = 0
+) -> Fit:
     """Fit on the records of a run, of answerable and unanswerable questions.
 
     An answer is right where an accepted one stands in it, and can be given where it is sound (`Answer.sound`).
+
+    Args:
+        shipped: what the policy comes with, which would decide without the fit; None for the constant threshold.
 
     Raises:
         UserError: a kind of question is missing, too few answers are right or wrong, or the run is from before measures were
@@ -114,9 +121,11 @@ def fit_calibration(records: Sequence[AnswerRecord], *, resamples: int = 2000, s
         given[held_out] = sound[held_out] & (probabilities[held_out] >= threshold)
     weights, bias, threshold = _fit(values_N_M, right, sound, measured, np.ones(len(records), bool))
     by_default = sound & (values_N_M[:, MEASURES.index("coverage")] >= QUESTION_COVERAGE)
+    as_it_comes = sound & measured & (_probabilities(shipped, values_N_M) >= shipped.threshold) if shipped else None
+    without = by_default if as_it_comes is None else as_it_comes
     rng = np.random.default_rng(seed)
     drawn = [rng.integers(0, len(records), len(records)) for _ in range(resamples)]
-    f1s = np.array([(_f1(given[rows], right[rows]), _f1(by_default[rows], right[rows])) for rows in drawn])
+    f1s = np.array([(_f1(given[rows], right[rows]), _f1(without[rows], right[rows])) for rows in drawn])
     return Fit(
         dict(zip(MEASURES, (round(float(weight), 6) for weight in weights), strict=True)),
         round(float(bias), 6),
@@ -124,6 +133,7 @@ def fit_calibration(records: Sequence[AnswerRecord], *, resamples: int = 2000, s
         _decisions(given, right, answerable),
         _interval(f1s[:, 0]),
         _decisions(by_default, right, answerable),
+        None if as_it_comes is None else _decisions(as_it_comes, right, answerable),
         _interval(f1s[:, 0] - f1s[:, 1]),
         _curve(probabilities, sound, right, answerable),
         int(answerable.sum()),
@@ -143,6 +153,10 @@ def as_calibration(fit: Fit, policy: str) -> Calibration:
         "default": asdict(fit.default),
     }
     return Calibration(policy, fit.weights, fit.bias, fit.threshold, report)
+
+
+def _probabilities(calibration: Calibration, values_N_M: np.ndarray) -> np.ndarray:
+    return _sigmoid(values_N_M @ [calibration.weights[name] for name in MEASURES] + calibration.bias)
 
 
 def _values(confidence: Confidence | None) -> list[float]:

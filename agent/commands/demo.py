@@ -13,8 +13,8 @@ from colsearcher.agent.terminal import duration, show
 
 # One page answers the first, two pages the second, none the third.
 QUESTIONS = (
-    "With which shackle is the chain joined to the swivel?",
-    "What revenue did the region where the new depot Wick Harbour opens have in 2025, in million crowns?",
+    "From which pier does the free ferry to the open day leave?",
+    "With which torque is the spare part tightened that the remedy of error code E-37 tells you to replace?",
     "What is the meaning of error code E-88?",
 )
 
@@ -28,10 +28,10 @@ class Demo:
 
     def run(self) -> int:
         from colsearcher.agent.ask import ask
-        from colsearcher.agent.policy import load_policy
-        from colsearcher.agent.protocol import GUIDED
+        from colsearcher.agent.calibration import load_calibration
+        from colsearcher.agent.embedded_policy import DEFAULT
+        from colsearcher.agent.opened_policy import open_policy
         from colsearcher.agent.transcript import Transcript
-        from colsearcher.agent.transformers_engine import TransformersEngine
         from colsearcher.retrieval.sample.corpus import write_sample_corpus
         from colsearcher.retrieval.searcher import Searcher
 
@@ -41,14 +41,18 @@ class Demo:
         show(f"1. a sample corpus of {len(sample.documents)} documents is in {corpus}")
         show(f"2. colsearcher index add {corpus} --index {index}")
         Add((corpus,), index=index).run()
-        show("3. three questions to the agent (an untrained policy of 135M parameters: expect wrong readings)")
-        engine = TransformersEngine(load_policy())
-        show(f"   policy {engine.name}, embedded")
+        show("3. three questions to the agent (a policy of 135M parameters: expect wrong readings)")
+        policy = open_policy(DEFAULT)
+        show(f"   {policy.told}")
+        calibration = load_calibration(index, policy.name, lambda line: show(f"   {line}"))
         with Searcher.open(index) as searcher:
             for question in QUESTIONS:
                 show()
                 transcript = Transcript(sys.stdout)
-                transcript.result(ask(question, searcher, engine, GUIDED, on_event=transcript.event))
+                asked = ask(
+                    question, searcher, policy.engine, policy.protocol, on_event=transcript.event, calibration=calibration
+                )
+                transcript.result(asked)
         show()
         show(f"done in {duration(time.monotonic() - started)}; go on with:")
         show(f'  colsearcher ask "…" --index {index}')

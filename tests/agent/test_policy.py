@@ -20,12 +20,12 @@ from colsearcher.retrieval.weights import PinnedFile
 
 @pytest.fixture(scope="module")
 def base():
-    return load_policy()
+    return load_policy("embedded")
 
 
 @pytest.fixture(scope="module")
 def trained():
-    return load_policy("embedded-searcher")
+    return load_policy()
 
 
 def test_the_base_knows_the_capital_of_france(base):

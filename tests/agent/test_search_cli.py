@@ -24,12 +24,12 @@ def own_data_folder(tmp_path, monkeypatch):
 def test_a_passage_file_is_asked_on_this_machine_only(passages, own_data_folder):
     told = call("ask", "When does the ferry to Lindholm leave?", "--search", passages, "--local", "--json")
     asked = json.loads(told.stdout)
-    assert asked["searches"][0]["pages"][-1] == "Lindholm ferry#p=1" and len(asked["searches"][0]["pages"]) == 2
+    assert asked["searches"][0]["pages"][0] == "Lindholm ferry#p=1" and len(asked["searches"][0]["pages"]) == 2
     assert asked["trace"].startswith(str(own_data_folder)) and set(asked["models"]) == {"policy", "embedder"}
     lines = told.stderr.splitlines()
     assert lines[0] == "only this machine: a connection to any other one is an error"
     roles = {line.split()[0]: line for line in lines[1:4]}
-    assert "SmolLM2-135M-Instruct" in roles["policy"] and "MiniLM" in roles["embedder"] and str(passages) in roles["retriever"]
+    assert "SmolLM2-135M-Searcher" in roles["policy"] and "MiniLM" in roles["embedder"] and str(passages) in roles["retriever"]
 
 
 def test_a_search_that_is_not_there_ends_the_rollout_with_a_sentence():

@@ -14,7 +14,8 @@ from scipy.optimize import minimize
 
 from colsearcher.agent import calibration as calibration_module
 from colsearcher.agent.answer import make_answer
-from colsearcher.agent.calibration import Calibration, Confidence, load_calibration
+from colsearcher.agent.calibration import Calibration, Confidence, load_calibration, shipped_calibration
+from colsearcher.agent.embedded_policy import DEFAULT, EMBEDDED, TRAINED
 from colsearcher.agent.protocol import REASONING
 from colsearcher.agent.rollout import run_rollout
 from colsearcher.indexes.errors import UserError
@@ -129,6 +130,32 @@ def test_it_is_kept_for_its_policy(tmp_path):
             load_calibration(tmp_path, "scripted@1", told.append)
 
 
+def test_the_default_policy_comes_with_one(tmp_path, monkeypatch):
+    told = []
+    policy = f"{TRAINED.title}@{TRAINED.sha256[:12]}"
+    shipped = load_calibration(tmp_path, policy, told.append)
+    assert EMBEDDED[DEFAULT] is TRAINED and 0 < shipped.threshold < 1 and "comes with the policy" in told[0]
+    assert shipped_calibration(policy) == shipped and shipped_calibration("SmolLM2-135M-Searcher@another") is None
+    own = Calibration(policy, {"logprob": 1.0}, 0.0, 0.125)
+    own.save(tmp_path)
+    assert load_calibration(tmp_path, policy, told.append) == own, "what was fitted here goes before what comes along"
+    Calibration("other@1", {}, 0.0, 0.5).save(tmp_path)
+    assert load_calibration(tmp_path, policy, told.append) == shipped and "left aside" in told[2]
+
+
+def test_a_fit_is_kept_where_it_is_not_worse_than_what_comes_with_the_policy():
+    some = records(200, 3)
+    fit = fit_calibration(some)
+    own = as_calibration(fit, "p")
+    beside = fit_calibration(some, own)
+    assert (fit.shipped, beside.default, beside.weights) == (None, fit.default, fit.weights)
+    assert beside.shipped.f1 > fit.default.f1 and beside.is_better == (beside.expected.f1 >= beside.shipped.f1)
+    sound = [record for record in some if record.sound and own.probability(record.confidence) >= own.threshold]
+    assert beside.shipped.precision == pytest.approx(np.mean([record.cem for record in sound]), abs=1e-4)
+    never = fit_calibration(some, replace(own, threshold=1.1)).shipped
+    assert (never.f1, never.answered, never.held_back) == (0.0, 0.0, 1.0)
+
+
 @pytest.mark.slow
 def test_calibrate_takes_a_run_and_ask_uses_it(tmp_path, monkeypatch):
     monkeypatch.setitem(command_line.ENVIRONMENT, "XDG_DATA_HOME", str(tmp_path / "data"))
@@ -142,7 +169,7 @@ def test_calibrate_takes_a_run_and_ask_uses_it(tmp_path, monkeypatch):
     assert report["questions"] == 48 and report["unanswerable"] == 12 and report["calibration"].endswith("calibration.json")
     assert report["expected"]["f1"] >= report["default"]["f1"] and len(report["curve"]) == 8
     table = call("calibrate", "--search", passages, "--run", tmp_path / "run").stdout
-    assert "calibrated less built in" in table and "kept in" in table
+    assert "calibrated less what is built in" in table and "kept in" in table
     told = call("ask", "When are tulips planted?", "--search", passages, "--json")
     assert "calibrated: an answer is given from" in told.stderr and json.loads(told.stdout)["probability"] is not None
     assert "--run" in complaint("calibrate", "--search", passages)
