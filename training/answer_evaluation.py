@@ -22,6 +22,7 @@ from colsearcher.training.answer_baselines import Baseline, baseline_rollouts
 from colsearcher.training.answer_metrics import score_answer
 from colsearcher.training.question import Question
 from colsearcher.training.retrieval_metrics import bootstrap_interval
+from colsearcher.training.run_folder import whole_lines
 
 METRICS = ("em", "f1", "cem", "anls")
 _CONFIG, _RECORDS = "config.json", "answers.jsonl"
@@ -117,12 +118,8 @@ def read_records(folder: Path) -> list[AnswerRecord]:
     path = folder / _RECORDS
     if not path.is_file():
         raise UserError(f"{folder} holds no answers; name the folder that `eval answers --out` wrote.")
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    whole = [line for line in lines if line.endswith("\n")]
-    if len(whole) < len(lines):
-        path.write_text("".join(whole), encoding="utf-8")
     records: dict[str, AnswerRecord] = {}
-    for line in whole:
+    for line in whole_lines(path):
         values = json.loads(line)
         lists = {name: tuple(values[name]) for name in ("accepted", "citations", "queries")}
         confidence = Confidence(**values["confidence"]) if values.get("confidence") else None

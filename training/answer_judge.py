@@ -16,6 +16,7 @@ from typing import TypeVar
 from colsearcher.agent.engine import Engine, EngineProblem, Sampling, Session, Turn
 from colsearcher.indexes.errors import UserError
 from colsearcher.training.answer_evaluation import AnswerRecord
+from colsearcher.training.run_folder import whole_lines
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -141,11 +142,7 @@ def prompt_for(question: str, accepted: Sequence[str], written: str) -> str:
 def read_verdicts(folder: Path, judge: str | None = None) -> dict[str, Verdict]:
     """Verdicts by question: of one judge, or of the last that judged; {} where none has."""
     path = folder / _FILE
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
-    if lines and not lines[-1].endswith("\n"):
-        lines.pop()
-        path.write_text("".join(lines), encoding="utf-8")
-    verdicts = [Verdict(**json.loads(line)) for line in lines]
+    verdicts = [Verdict(**json.loads(line)) for line in whole_lines(path)] if path.is_file() else []
     if verdicts and judge is None:
         judge = verdicts[-1].judge
     return {verdict.id: verdict for verdict in verdicts if verdict.judge == judge}

@@ -15,6 +15,14 @@ from colsearcher.indexes.errors import UserError
 _LIBRARIES = ("torch", "transformers", "colpali-engine", "peft", "trl", "colsearcher")
 
 
+def whole_lines(path: Path) -> list[str]:
+    """The lines of a file that is added to line by line; what a kill left of the last one is cut off."""
+    *whole, rest = path.read_bytes().split(b"\n")
+    if rest:
+        path.write_bytes(b"".join(line + b"\n" for line in whole))
+    return [line.decode() for line in whole]
+
+
 class RunFolder:
     """`config.json`, `env.json`, `metrics.jsonl`, `state.pt`, `model/` and `report.md` of one run."""
 

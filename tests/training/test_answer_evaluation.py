@@ -106,6 +106,16 @@ def test_a_run_goes_on_where_it_was_killed(tmp_path):
     assert [line["id"] for line in again] == ["a", "b"] and again[0]["written"] == "nine"
 
 
+def test_what_a_line_holds_does_not_end_it_and_a_kill_may_come_within_a_letter(tmp_path):
+    asked(tmp_path, [question("a\u2028b\x85c"), question("é")], ["nine", "ten"])
+    path = tmp_path / "answers.jsonl"
+    whole = path.read_bytes()
+    assert [record.id for record in read_records(tmp_path)] == ["a\u2028b\x85c", "é"] and path.read_bytes() == whole
+    path.write_bytes(whole[: whole.rindex("é".encode()) + 1])
+    assert [record.id for record in read_records(tmp_path)] == ["a\u2028b\x85c"]
+    assert path.read_bytes() == whole[: whole.index(b"\n") + 1]
+
+
 def test_a_folder_keeps_to_its_configuration(tmp_path):
     AnswerRun(tmp_path, {"policy": "a", "documents": 3})
     with pytest.raises(UserError, match="holds a run with another documents"):
