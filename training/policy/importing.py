@@ -150,7 +150,7 @@ def _records(rows: Any, pages: Path | None, beside: Path, tell: Callable[[str], 
         record: dict[str, Any] = {
             "id": str(next((row[name] for name in ("questionId", "question_id", "id") if name in row), number)),
             "question": row["question"],
-            "answers": list(row["answers"] or ()),
+            "answers": _answers(row["answers"], number),
         }
         if pages is not None:
             data = picture_bytes(row["image"], beside)
@@ -160,6 +160,16 @@ def _records(rows: Any, pages: Path | None, beside: Path, tell: Callable[[str], 
                     image.convert("RGB").save(pages / document)
             record |= {"doc": document, "evidence_pages": [1]}
         yield record
+
+
+def _answers(given: Any, number: int) -> list[str]:
+    """A list of texts, one text, or SQuAD's texts with their places."""
+    texts = given.get("text") if isinstance(given, Mapping) else [given] if isinstance(given, str) else given
+    if texts is None:
+        return []
+    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+        raise UserError(f"Row {number + 1:,} of the dataset has the answers {given!r}; a list of texts is wanted.")
+    return list(texts)
 
 
 def _name(row: Mapping[str, Any], data: bytes) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from colsearcher.indexes.errors import UserError
 from colsearcher.training.answer_metrics import normalise
 from colsearcher.training.policy.rewards import LONGEST_ANSWER, Reward, answer_anls, answer_cover, answer_em, answer_f1
 from colsearcher.training.question import Question
@@ -58,8 +60,12 @@ def validate(questions: Sequence[Question], held_out: Sequence[Question], reward
     """Check every question.
 
     Args:
-        rewards: of answers: they ask for `answer` and `accepted`.
+        rewards: of answers: they ask for `answer` or `accepted`.
+
+    Raises:
+        UserError: a reward asks for something else.
     """
+    rewards_of = [_of_answers(reward) for reward in rewards]
     findings = Findings()
     not_learned = {tuple(normalise(question.text)) for question in held_out}
     seen: set[tuple[str, ...]] = set()
@@ -75,10 +81,26 @@ def validate(questions: Sequence[Question], held_out: Sequence[Question], reward
         if not question.evidence:
             findings.without_gold.append(question.id)
         for answer in question.answers:
-            for reward in rewards:
-                earned = reward(answer=answer, accepted=question.answers)
+            for reward, earn in zip(rewards, rewards_of, strict=True):
+                earned = earn(answer, question.answers)
                 if earned != 1.0:
                     findings.unrewarded.append(f"{question.id}: {reward.__name__} gives {earned} to «{answer}»")
         if any(len(answer.split()) > LONGEST_ANSWER for answer in question.answers):
             findings.long.append(question.id)
     return findings
+
+
+def _of_answers(reward: Reward) -> Callable[[str, Sequence[str]], float | None]:
+    """The reward as a function of the answer and the accepted ones, of which it may ask for one alone."""
+    parameters = inspect.signature(reward).parameters.values()
+    more = [p.name for p in parameters if p.name not in ("answer", "accepted") and p.default is inspect.Parameter.empty]
+    if more:
+        raise UserError(
+            f"The reward {reward.__name__} asks for {more[0]}, which no gold answer tells; name rewards of answers alone."
+        )
+    asked = {p.name for p in parameters}
+
+    def earn(answer: str, accepted: Sequence[str]) -> float | None:
+        return reward(**{name: fact for name, fact in (("answer", answer), ("accepted", accepted)) if name in asked})
+
+    return earn

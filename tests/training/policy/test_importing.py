@@ -90,3 +90,18 @@ def test_a_dataset_without_answers(tmp_path):
     Dataset.from_dict({"question": ["Who?"]}).save_to_disk(str(tmp_path / "bare"))
     with pytest.raises(UserError, match="needs question and answers"):
         import_questions(str(tmp_path / "bare"), tmp_path / "out")
+
+
+def test_answers_of_a_dataset_are_texts_however_they_are_kept(tmp_path):
+    question = {"question": ["Where?", "When?"]}
+    kept = {
+        "text": ["Paris", "1871"],
+        "squad": [{"text": ["Paris"], "answer_start": [3]}, {"text": ["1871", "in 1871"], "answer_start": [1, 2]}],
+    }
+    for name, answers in kept.items():
+        Dataset.from_dict({**question, "answers": answers}).save_to_disk(str(tmp_path / name))
+        first, second = load_questions(import_questions(str(tmp_path / name), tmp_path / f"{name}-out").questions)
+        assert first.answers == ("Paris",) and second.answers[0] == "1871"
+    Dataset.from_dict({**question, "answers": [[1], [2]]}).save_to_disk(str(tmp_path / "numbers"))
+    with pytest.raises(UserError, match="Row 1 of the dataset has the answers"):
+        import_questions(str(tmp_path / "numbers"), tmp_path / "numbers-out")

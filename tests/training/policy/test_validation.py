@@ -2,10 +2,12 @@
 
 import json
 
+import pytest
 from command_line import call, complaint
 
 from colsearcher.indexes.address import Address
-from colsearcher.training.policy.rewards import answer_characters
+from colsearcher.indexes.errors import UserError
+from colsearcher.training.policy.rewards import answer_characters, broken_tags
 from colsearcher.training.policy.validation import ANSWER_REWARDS, validate
 from colsearcher.training.question import Question
 
@@ -30,6 +32,16 @@ def test_what_is_asked_twice_or_held_out_is_listed_by_its_words():
     found = validate(questions, [Question("x", "Which ?", ("y",), GOLD)], ANSWER_REWARDS)
     assert (found.asked_twice, found.held_out, found.without_gold, found.long) == (["2"], ["3"], ["2"], ["3"])
     assert not found.wrong
+
+
+def test_a_reward_asks_for_the_answer_alone_or_for_nothing_else():
+    def short(answer: str | None) -> float:
+        return float(answer is not None and len(answer.split()) <= 5)
+
+    question = Question("1", "Who?", ("Ada", "a name of more than five words"), GOLD)
+    assert validate([question], [], [short]).unrewarded == ["1: short gives 0.0 to «a name of more than five words»"]
+    with pytest.raises(UserError, match="broken_tags asks for parsed"):
+        validate([question], [], [broken_tags])
 
 
 def test_the_command(tmp_path):
