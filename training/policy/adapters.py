@@ -30,7 +30,8 @@ def trainable(name: str, lora_rank: int, device: Device = "auto", seed: int = 0)
     policy = load_policy(base or name, device=device)
     if not lora_rank:
         whole = load_policy(name, device=device) if base else policy
-        return replace(whole, model=whole.model.float(), dtype="float32")
+        # peft leaves the weights that it merged an adapter into as if they were not to change.
+        return replace(whole, model=whole.model.float().requires_grad_(True), dtype="float32")
     policy.model.requires_grad_(False)
     model: Any
     if base:

@@ -163,7 +163,10 @@ def _train(asked: ColdRun, policy: Policy, learned: Sequence[Example], run: RunF
     processes.wait()
     if last:
         tell(f"resumed after step {step_of(last)}")
-    trainer.train(resume_from_checkpoint=str(last) if last else None)
+    if last and 0 < asked.recipe.max_steps <= step_of(last):
+        trainer._load_from_checkpoint(str(last))  # killed between its last step and its end
+    else:
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
     if processes.is_first():
         save_policy(policy, run.model)
     processes.wait()

@@ -156,7 +156,7 @@ class TrainPolicy:
         from colsearcher.training.policy.report import evaluation_table, read_run
         from colsearcher.training.policy.rewards import judge
         from colsearcher.training.policy.samplers import open_sampler
-        from colsearcher.training.policy.stage_run import StageData
+        from colsearcher.training.policy.stage_run import StageData, not_too_hard
         from colsearcher.training.policy.two_stages import run_stages
         from colsearcher.training.questions import load_questions
 
@@ -175,12 +175,14 @@ class TrainPolicy:
         held_out = load_questions(self.eval_qa, self.eval_limit) if self.eval_qa else []
         not_asked = [*(load_questions(self.eval_qa) if self.eval_qa else []), *_all(self.exclude)]
         kept = [question for question in without_asked(everything, not_asked) if question.answerable][: self.limit]
-        if self.difficulty:
-            known, most = read_difficulty(self.difficulty), max(recipe.hardest for recipe in recipes)
-            if not most:
-                raise UserError("The recipes leave no question out for its difficulty; add --set hardest=20, or such a number.")
-            kept = [question for question in kept if (known.get(question.id) or most + 1) <= most]
-        if not kept:
+        known = read_difficulty(self.difficulty) if self.difficulty else None
+        if known is not None and not any(recipe.hardest for recipe in recipes):
+            raise UserError("The recipes leave no question out for its difficulty; add --set hardest=20, or such a number.")
+        if known is None and any(change.partition("=")[0].strip() == "hardest" for change in self.set):
+            raise UserError(
+                "hardest leaves questions out by what `train data difficulty` found; name its file with --difficulty."
+            )
+        if not all(not_too_hard(kept, known, recipe) for recipe in recipes):
             raise UserError(f"Nothing of {self.qa} is left to learn from; check --exclude, --eval-qa and --difficulty.")
         own = all(question.context for question in everything)
         if self.index is None and self.search is None and not own:
@@ -202,7 +204,7 @@ class TrainPolicy:
                 name: _plain(value) for name, value in asdict(self).items() if name not in ("resume", "json", "out", "engine")
             }
             asked = open_judge(self.judge, self.judge_engine, say) if self.judge else None
-            data = StageData(kept, source, held_out, eval_source, protocol, asked)
+            data = StageData(kept, source, held_out, eval_source, protocol, asked, known)
             if processes.is_first() and not self.resume and any((self.out / name / "config.json").is_file() for name in names):
                 raise UserError(f"{self.out} holds a run already; add --resume to go on with it, or take another --out.")
             rank = min(recipe.lora_rank for recipe in recipes)

@@ -59,7 +59,8 @@ class DataImport:
 @dataclass(frozen=True)
 class DataDifficulty:
     """Count the rollouts that each question takes until a policy answers it right, as R1-Searcher sorts its questions. What is
-    written is what `train policy --difficulty` reads; the same command goes on with what is missing."""
+    written is what `train policy --difficulty` reads; the same command goes on with what is missing, and does not ask again
+    what was never answered right."""
 
     qa: Path = option("questions", metavar="QA.jsonl")
     out: Path = option("the file to write", metavar="FILE.jsonl")
@@ -72,6 +73,8 @@ class DataDifficulty:
     seed: int = option("of the sampling", default=0)
 
     def run(self) -> int:
+        import math
+
         from colsearcher.agent.opened_policy import open_policy
         from colsearcher.agent.record import Budgets
         from colsearcher.agent.source import Place, open_source
@@ -92,7 +95,7 @@ class DataDifficulty:
                 opened.engine,
                 source.retriever,
                 opened.protocol,
-                Budgets(searches=self.max_searches),
+                Budgets(searches=self.max_searches, seconds=math.inf),
                 most=self.most,
                 seed=self.seed,
                 viewer=source.viewer,
@@ -102,5 +105,7 @@ class DataDifficulty:
                 known[question.id] = rollouts
                 write_difficulty(self.out, known)
         easy = sum(1 for rollouts in known.values() if rollouts is not None)
-        show(f"{easy:,} of {len(known):,} answered right within {self.most} rollouts: {self.out}")
+        show(f"{easy:,} of {len(known):,} answered right: {self.out}")
+        if unknown := len(questions) - sum(question.id in known for question in questions):
+            show(f"{unknown:,} not known, since a search or the policy failed; the same command asks them again")
         return 0

@@ -71,7 +71,8 @@ def rollouts_until_right(
     in_flight: int = 64,
     on_round: Callable[[int, int], None] = lambda round, left: None,
 ) -> Iterator[tuple[Question, int | None]]:
-    """How many rollouts each question took until one's answer covered an accepted one; None where `most` were not enough.
+    """How many rollouts each question took until one's answer covered an accepted one; None where `most` were not enough. One
+    of which a rollout failed and none was right is left out: nothing is known of it.
 
     Args:
         on_round: told before each round how many questions are left.
@@ -80,6 +81,7 @@ def rollouts_until_right(
         (question, its rollouts), as they are known.
     """
     left = list(questions)
+    failed: set[str] = set()
     for turn in range(1, most + 1):
         on_round(turn, len(left))
         tasks = [
@@ -91,13 +93,16 @@ def rollouts_until_right(
             outcome = outcome_of(rollout, left[number])
             if answer_cover(outcome.answer, outcome.accepted):
                 yield left[number], turn
-            else:
-                wrong.append(number)
+                continue
+            wrong.append(number)
+            if outcome.failed:
+                failed.add(left[number].id)
         left = [left[number] for number in sorted(wrong)]
         if not left:
             return
     for question in left:
-        yield question, None
+        if question.id not in failed:
+            yield question, None
 
 
 def write_difficulty(path: Path, found: Mapping[str, int | None]) -> None:

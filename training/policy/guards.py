@@ -1,6 +1,6 @@
 """A guard that calls a collapse while there is still something to go back to.
 
-What is watched, as means over a window of steps against the best window so far:
+What is watched, as means over a window of batches against the best window so far:
 
 | metric | why |
 |---|---|
@@ -41,7 +41,7 @@ class Collapse:
 
 @dataclass
 class Guard:
-    """Sees the metrics of each step; the same rows give the same verdicts, so that a resumed run needs no state.
+    """Sees the metrics of each batch of rollouts; the same rows give the same verdicts, so that a resumed run needs no state.
 
     Args:
         window, fall, likelihood, entropy: see `Recipe`; a limit of 0 is off.
@@ -54,8 +54,13 @@ class Guard:
     _seen: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     _best: dict[str, tuple[int, float]] = field(default_factory=dict)
 
+    @property
+    def best_steps(self) -> set[int]:
+        """The steps that a collapse could go back to."""
+        return {step for step, _ in self._best.values()}
+
     def saw(self, step: int, row: Mapping[str, float]) -> Collapse | None:
-        """A step's metrics; what is missing in them was not measured."""
+        """A batch's metrics, by the step that it was sampled in; what is missing in them was not measured."""
         for name in (*RATES, LIKELIHOOD, ENTROPY):
             value = row.get(name)
             if value is None:
@@ -73,7 +78,7 @@ class Guard:
         return None
 
     def _fallen(self, name: str, mean: float, best: float) -> str | None:
-        over = f"over the last {self.window} steps"
+        over = f"over the last {self.window} batches"
         if name in RATES and self.fall and best >= _LEAST_BEST and mean < self.fall * best:
             return f"the policy {RATES[name]} in {mean:.0%} of its rollouts {over}, {best:.0%} at best"
         if name == LIKELIHOOD and self.likelihood and best - mean > self.likelihood:

@@ -198,8 +198,6 @@ def cold_policy(world: KeyValueWorld, folder: Path, *, searches: float = 0.15, r
         if rates(policy, world).f1 > 0.95:
             break
     imitate(100, searches, reads)
-    policy.model.save_pretrained(folder / "model")
-    policy.model.config._name_or_path = str(folder / "model")  # from where a stage takes what it is kept near to
     return policy
 
 

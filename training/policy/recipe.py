@@ -58,14 +58,14 @@ class Recipe:
             place; see `difficulty`.
 
     When to stop, see `guards`; 0 switches a limit off:
-        guard_window: steps whose means are compared.
+        guard_window: batches of rollouts whose means are compared.
         guard_fall: the search, format or answer rate has fallen to less than this share of its best.
         guard_likelihood: nats a token by which the right rollouts have become less likely, where being right is rewarded.
         guard_entropy: nats a token, the least.
 
     Evidence:
         save_every: steps between two checkpoints.
-        trace_every: steps between two batches of which some rollouts are kept as traces.
+        trace_every: of each so manieth batch some rollouts are kept as traces.
     """
 
     stage: StageName

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from peft import PeftModel
 from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOConfig
 
@@ -43,6 +44,7 @@ from colsearcher.training.run_folder import RunFolder
 
 _REST, _BEGINNING = "rest.json", "beginning"
 _TRACED = 4  # rollouts of a batch that are kept as traces
+_KEPT = 5  # checkpoints of all weights
 _TOLD = {
     "reward": "reward",
     "agent/search_rate": "searches",
@@ -61,6 +63,7 @@ class StageData:
         held_out: asked before and after; none for no evaluation.
         held_out_source: what they search.
         judge: asked for the reward `judge`.
+        difficulty: from `read_difficulty`; each stage leaves out what its recipe calls too hard.
     """
 
     questions: Sequence[Question]
@@ -69,6 +72,16 @@ class StageData:
     held_out_source: Source
     protocol: Protocol
     judge: Judge | None = None
+    difficulty: Mapping[str, int | None] | None = None
+
+
+def not_too_hard(
+    questions: Sequence[Question], difficulty: Mapping[str, int | None] | None, recipe: Recipe
+) -> Sequence[Question]:
+    """The questions that took at most the recipe's `hardest` rollouts; all where it has none or nothing is known."""
+    if difficulty is None or not recipe.hardest:
+        return questions
+    return [question for question in questions if (difficulty.get(question.id) or recipe.hardest + 1) <= recipe.hardest]
 
 
 @dataclass(frozen=True)
@@ -124,7 +137,7 @@ def run_stage(
     after = _evaluation(folder / "after", str(run.model), data, recipe, sampler, tell)
     rows = run.rows()
     collapse = next((row["collapse"] for row in rows if "collapse" in row), None)
-    steps = max((row["step"] for row in rows if "reward" in row), default=0)
+    steps = max((row["step"] for row in rows if "loss" in row), default=0)
     return StageResult(run.model, steps, before, after, collapse)
 
 
@@ -173,7 +186,7 @@ def _train(
     policy = trainable(start, recipe.lora_rank, device, recipe.seed)
     tell(policy.describe())
     world = World(
-        {question.id: question for question in data.questions},
+        {question.id: question for question in not_too_hard(data.questions, data.difficulty, recipe)},
         lambda question: data.source.retriever,
         data.protocol,
         recipe.reward_sum(),
@@ -210,13 +223,20 @@ def train_in(
     processes.wait()
     guard = guard_of(recipe, world.rewards)
     for row in run.rows():
-        if "step" in row:
+        if "reward" in row:
             guard.saw(row["step"], row)
     watch = _Watch(run, recipe, guard, tell)
     rest = Rest(list(world.questions)) if recipe.rest else None
     if last and rest and (last / _REST).is_file():
         rest.load(last / _REST)
-    traces = _Traces(run.path / "traces", recipe.trace_every, policy, weight, done)
+    traces = _Traces(run.path / "traces", recipe, policy, weight, done)
+    beginning = checkpoints / _BEGINNING
+    if recipe.kl and not isinstance(policy.model, PeftModel):
+        if processes.is_first() and not beginning.is_dir():
+            policy.model.save_pretrained(beginning.with_suffix(".new"))
+            beginning.with_suffix(".new").rename(beginning)
+        processes.wait()
+        policy.model.config._name_or_path = str(beginning)  # from where TRL takes what the policy is kept near to
     engine, renew = (sampler or TransformersSampler()).of_trained(policy)
     trainer = PolicyTrainer(
         policy.model,
@@ -230,18 +250,24 @@ def train_in(
         on_event_of=traces.on_event_of,
         on_rollouts=traces.on_rollouts,
         mask_documents=mask_documents,
+        done=done,
     )
     trainer.remove_callback(PrinterCallback)  # it writes to stdout
     trainer.add_callback(watch)
     if rest is not None:
         trainer.add_callback(_Rests(rest))
+    if not recipe.lora_rank:
+        trainer.add_callback(_Rotation(checkpoints, guard))
     if last:
         tell(f"resumed after step {done} of {recipe.steps}")
-    begun = (checkpoints / _BEGINNING).is_dir()
+    begun = beginning.is_dir()
     processes.wait()
     if not begun:
-        trainer.save_model(str(checkpoints / _BEGINNING))
-    trainer.train(resume_from_checkpoint=str(last) if last else None)
+        trainer.save_model(str(beginning))
+    if last and done >= recipe.steps:
+        trainer.restore(last)
+    else:
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
     watch.close()
     if watch.collapse is not None:
         back = _roll_back(trainer, checkpoints, watch.collapse)
@@ -269,6 +295,11 @@ def grpo_config(recipe: Recipe, folder: Path, policy: Policy) -> GRPOConfig:
             f"{recipe.rollouts} rollouts cannot be split among {processes.count()} processes in passes of {recipe.at_once}; "
             "change prompts, group or at_once with --set."
         )
+    if (recipe.rest or ALGORITHMS[recipe.algorithm].dynamic) and recipe.prompts % processes.count():
+        raise UserError(
+            f"{recipe.prompts} questions cannot be shared out among {processes.count()} processes, and to let them rest or to "
+            "draw others a process needs all rollouts of its own; change prompts with --set."
+        )
     return GRPOConfig(
         str(folder),
         seed=recipe.seed,
@@ -280,7 +311,6 @@ def grpo_config(recipe: Recipe, folder: Path, policy: Policy) -> GRPOConfig:
         max_completion_length=recipe.total_tokens + recipe.turn_tokens,
         # A checkpoint in the middle of a batch of rollouts would lose the rest of it.
         save_steps=-(-recipe.save_every // recipe.splits) * recipe.splits,
-        save_total_limit=None if recipe.lora_rank else 5,
         logging_steps=1,
         report_to=[],
         bf16=policy.dtype == "bfloat16",
@@ -312,11 +342,12 @@ class _Watch(TrainerCallback):
         self._begun, self._first = time.monotonic(), int(state.global_step)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
-        if not logs or "reward" not in logs:
+        if not logs or "loss" not in logs:
             return
         step = int(state.global_step)
         row = {"step": step, **{name: float(value) for name, value in logs.items() if value is not None}}
-        self.collapse = self.collapse or self._guard.saw(step, row)
+        if "reward" in row:
+            self.collapse = self.collapse or self._guard.saw(step, row)
         if self.collapse:
             control.should_training_stop = True
         if self._board is None:
@@ -347,11 +378,28 @@ class _Rests(TrainerCallback):
         self._rest.save(Path(args.output_dir) / f"checkpoint-{state.global_step}" / _REST)
 
 
+class _Rotation(TrainerCallback):
+    """Of checkpoints of all weights keeps the last and those that a collapse would go back to."""
+
+    def __init__(self, folder: Path, guard: Guard) -> None:
+        self._folder, self._guard = folder, guard
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if not processes.is_first():
+            return
+        there = sorted(self._folder.glob("checkpoint-*"), key=step_of)
+        kept = {*there[-_KEPT:], *(last_checkpoint(self._folder, step) for step in self._guard.best_steps)}
+        for path in there:
+            if path not in kept:
+                shutil.rmtree(path)
+
+
 class _Traces:
     """Keeps the first rollouts of every so manieth batch as traces that `replay` opens."""
 
-    def __init__(self, folder: Path, every: int, policy: Policy, weight: Callable[[str], float], done: int) -> None:
-        self._folder, self._every, self._weight = folder, every, weight
+    def __init__(self, folder: Path, recipe: Recipe, policy: Policy, weight: Callable[[str], float], done: int) -> None:
+        self._folder, self._weight = folder, weight
+        self._every, self._splits = recipe.trace_every, recipe.splits
         self._models = {"policy": f"{policy.name}@{policy.revision[:12]}"}
         self._open: dict[int, Trace] = {}
         for path in folder.glob("step-*.jsonl") if processes.is_first() else ():  # of steps that are done again
@@ -359,7 +407,7 @@ class _Traces:
                 path.unlink()
 
     def on_event_of(self, step: int, number: int, question: Question) -> OnEvent:
-        if step % self._every or number >= _TRACED or not processes.is_first():
+        if step // self._splits % self._every or number >= _TRACED or not processes.is_first():
             return ignore
         path = self._folder / f"step-{step:06d}-{number}.jsonl"
         with suppress(FileNotFoundError):

@@ -82,7 +82,8 @@ class PolicyTrainer(GRPOTrainer):
         args: TRL's; weights of rewards are those of the world.
         rest: which questions rest because their rollouts were all alike; None asks each in its turn.
         on_event_of: who is told of the events of a rollout, by step, its number in the batch and its question.
-        on_rollouts: told of every batch: step, its rollouts with outcomes and reward parts.
+        on_rollouts: told of every batch as it was drawn first: step, its rollouts with outcomes and reward parts.
+        done: steps that a run which is resumed has behind it.
         mask_documents: False trains on what the environment wrote, too; for showing what that does.
         mismatch_limit: the largest mean |Δlogp| a token between sampling and training that is believed.
 
@@ -106,13 +107,14 @@ class PolicyTrainer(GRPOTrainer):
         on_rollouts: Callable[[int, Sequence[Scored]], None] = lambda step, scored: None,
         mask_documents: bool = True,
         mismatch_limit: float = 0.5,
+        done: int = 0,
         **more: Any,
     ) -> None:
         if not engine.exact:
             raise ModelProblem(f"{engine.name} does not say which tokens it sampled; train with transformers or vLLM.")
         self._engine, self._renew, self._world, self._algorithm = engine, renew, world, algorithm
         self._rest, self._on_event_of, self._on_rollouts = rest, on_event_of, on_rollouts
-        self._mask_documents, self._mismatch_limit = mask_documents, mismatch_limit
+        self._mask_documents, self._mismatch_limit, self._done = mask_documents, mismatch_limit, done
         # Of the batch that is being made: what the model is given besides tokens, and the logprobs of sampling.
         self._pictures: dict[str, Any] = {}
         self._sampled: list[list[float]] = []
@@ -153,6 +155,17 @@ class PolicyTrainer(GRPOTrainer):
         weights = load_file(Path(resume_from_checkpoint) / "adapter_model.safetensors")
         set_peft_model_state_dict(policy, weights, adapter_name="default")
 
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        """TRL's, which draws another order of the questions in each pass over them; the passes that are done are drawn, too, so
+        that a run that is resumed in a later one goes on with its order."""
+        sampler: Any = super()._get_train_sampler(dataset)
+        args: Any = self.args
+        batches = len(self._world.questions) // sampler.batch_size
+        steps = batches * args.steps_per_generation // args.gradient_accumulation_steps
+        for _ in range(self._done // steps if steps else 0):
+            torch.randperm(sampler.num_samples, generator=sampler.generator)
+        return sampler
+
     @property
     def _policy(self) -> torch.nn.Module:
         assert self.model is not None
@@ -171,7 +184,6 @@ class PolicyTrainer(GRPOTrainer):
             scored = self._rollouts(prompts, int(group or 1))
         finally:
             policy.train(training)
-        self._on_rollouts(int(self.state.global_step), scored)
         ids, masks, logprobs = [], [], []
         for rollout, _, _ in scored:
             if not len(rollout.ids) == len(rollout.mask) == len(rollout.logprobs):
@@ -197,6 +209,7 @@ class PolicyTrainer(GRPOTrainer):
             ids = [name for name in asked for _ in range(group)]
         questions = [self._world.questions[name] for name in ids]
         scored = self._play(questions, 0)
+        self._on_rollouts(int(self.state.global_step), list(scored))
         if self._rest is not None:
             alike = [(ids[start], _alike(scored[start : start + group], self._world)) for start in range(0, len(scored), group)]
             for name, teaches_nothing in gather_object(alike):

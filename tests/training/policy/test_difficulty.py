@@ -2,7 +2,7 @@
 
 import pytest
 from fake_engine import ScriptedEngine
-from fake_retriever import Shelf
+from fake_retriever import BrokenShelf, Shelf
 
 from colsearcher.agent.protocol import REASONING
 from colsearcher.agent.record import Budgets
@@ -27,6 +27,13 @@ def test_rollouts_until_one_is_right():
     )
     assert {question.id: rollouts for question, rollouts in found.items()} == {"a": 1, "b": 2, "c": None}
     assert rounds == [(1, 3), (2, 2), (3, 1)]
+
+
+def test_a_search_that_failed_says_nothing_of_a_question():
+    search, right = ["<begin_of_query>which b<end_of_query>"], ["</think>\n<answer> one </answer>"]
+    engine = ScriptedEngine([right, search, search, search, search])
+    found = dict(rollouts_until_right(QUESTIONS, engine, BrokenShelf(), REASONING, Budgets(), most=2))
+    assert {question.id: rollouts for question, rollouts in found.items()} == {"a": 1}
 
 
 def test_a_file_of_difficulties(tmp_path):

@@ -9,6 +9,7 @@ from fake_retriever import Gallery, Shelf
 from tiny_policy import tiny_policy_of
 from tiny_stage import QUESTIONS, RECIPE, letters, saved, train
 from tiny_vision_policy import tiny_vision_policy
+from transformers import AutoModelForCausalLM
 
 from colsearcher.agent.embedded_policy import TRAINED
 from colsearcher.agent.policy import load_policy
@@ -16,11 +17,12 @@ from colsearcher.agent.protocol import GUIDED, REASONING, SEEING
 from colsearcher.agent.replay import replay_of
 from colsearcher.agent.trace import read_trace
 from colsearcher.training.policy.adapters import merge_policy, save_policy, trainable
-from colsearcher.training.policy.guards import LIKELIHOOD
+from colsearcher.training.policy.checkpoints import step_of
+from colsearcher.training.policy.guards import LIKELIHOOD, Guard
 from colsearcher.training.policy.recipe import Recipe
 from colsearcher.training.policy.report import evaluation_table, read_run, write_report
 from colsearcher.training.policy.rewards import RewardSum, Term
-from colsearcher.training.policy.stage_run import train_in
+from colsearcher.training.policy.stage_run import _Rotation, train_in
 from colsearcher.training.policy.trainer import World
 from colsearcher.training.run_folder import RunFolder
 
@@ -62,6 +64,67 @@ def test_killed_and_resumed_is_as_if_never_stopped(start, tmp_path):
     one, other = weights(whole), weights(resumed)
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
     assert any(bool(p.any()) for name, p in one.items() if "lora_B" in name), "it has learned"
+
+
+@pytest.mark.slow
+def test_a_run_that_is_resumed_in_a_later_pass_over_the_questions_asks_in_the_same_order(start, tmp_path):
+    """Eight questions, four a step: the run is killed in the second pass, and the third has yet another order."""
+    recipe = Recipe(**{**RECIPE.__dict__, "steps": 6, "prompts": 4, "kl": 0.0, "trace_every": 1, "save_every": 1})
+    asked = {}
+    for name, stops in (("whole", ()), ("killed", (3, 5))):
+        for stop in stops:
+            with pytest.raises(Killed):
+                train(start, tmp_path / name, recipe, kill_after(stop))
+        train(start, tmp_path / name, recipe)
+        traces = sorted((tmp_path / name / "traces").iterdir())
+        asked[name] = [(path.name, replay_of(read_trace(path)).question) for path in traces]
+    assert asked["whole"] == asked["killed"] and len(asked["whole"]) == 6 * 4
+    orders = {tuple(question for _, question in asked["whole"][8 * n : 8 * n + 8]) for n in range(3)}
+    assert len(orders) == 3
+
+
+def test_a_run_that_was_killed_after_its_last_step_takes_no_further_one(start, tmp_path):
+    policy, run = train(start, tmp_path / "run")
+    again, same = train(start, tmp_path / "run")
+    assert [row["step"] for row in same.rows()] == [row["step"] for row in run.rows()] == [1, 2, 3, 4]
+    one, other = weights(policy), weights(again)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_every_step_is_logged_where_a_batch_is_split_into_several(start, tmp_path):
+    recipe = Recipe(**{**RECIPE.__dict__, "splits": 2, "at_once": 1, "kl": 0.0, "trace_every": 2})
+    _, run = train(start, tmp_path / "run", recipe)
+    assert [(row["step"], "reward" in row) for row in run.rows()] == [(1, True), (2, False), (3, True), (4, False)]
+    traces = {path.name.split("-")[1] for path in (tmp_path / "run/traces").iterdir()}
+    assert traces == {"000000"}, "of every second batch, which is every fourth step"
+
+
+def test_all_weights_are_kept_near_to_those_that_the_stage_began_with(start, tmp_path):
+    """The policy to begin with is an adapter merged into its base, as after a cold start; the base is something else."""
+    adapted, _ = train(start, tmp_path / "cold", Recipe(**{**RECIPE.__dict__, "lr": 0.5, "kl": 0.0}))
+    save_policy(adapted, tmp_path / "adapter")
+    policy = trainable(str(tmp_path / "adapter"), 0, "cpu")
+    began = {name: p.detach().clone() for name, p in policy.model.named_parameters()}
+    recipe = Recipe(**{**RECIPE.__dict__, "lora_rank": 0, "kl": 0.1, "steps": 1, "lr": 1e-9})
+    world = World(QUESTIONS, lambda question: Shelf(), GUIDED, RewardSum((Term(letters),)), recipe.budgets())
+    run = RunFolder(tmp_path / "run")
+    run.start({}, {}, resume=False)
+    train_in(world, policy, recipe, run, lambda text: None)
+    kept = AutoModelForCausalLM.from_pretrained(tmp_path / "run/checkpoints/beginning")
+    assert all(torch.allclose(began[name], p.to(began[name].dtype), atol=1e-2) for name, p in kept.named_parameters())
+    assert run.rows()[0]["kl"] < 1e-3
+
+
+def test_checkpoints_of_all_weights_go_but_for_the_last_and_those_to_go_back_to(tmp_path):
+    guard = Guard(window=1, fall=0.5, likelihood=0.0, entropy=0.0)
+    rotation = _Rotation(tmp_path, guard)
+    for step in range(1, 13):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        (folder / "trainer_state.json").write_text("{}")
+        guard.saw(step, {"agent/search_rate": 1.0 if step == 3 else 0.9})
+        rotation.on_save(None, None, None)
+    assert sorted(map(step_of, tmp_path.iterdir())) == [3, 8, 9, 10, 11, 12]
 
 
 def test_rollouts_are_kept_as_traces_that_replay_reads_and_a_report_is_written(start, tmp_path):
