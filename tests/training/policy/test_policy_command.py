@@ -109,4 +109,5 @@ def test_what_is_wrong_is_said(folder, capsys):
     assert "name them with --eval-qa" in complaint(*command(folder, "--eval-limit", 2, "--out", folder / "none"))
     (folder / "difficulty.jsonl").write_text('{"id": "0", "rollouts": 3}\n')
     assert "--set hardest" in complaint(*command(folder, "--difficulty", folder / "difficulty.jsonl", "--out", folder / "none"))
+    assert "name its file with --difficulty" in complaint(*command(folder, "--set", "hardest=5", "--out", folder / "none"))
     assert "holds no run" in complaint("train", "report", folder)
