@@ -326,8 +326,8 @@ NEVER_WRITTEN = (
     SEEING_IN_PROCESS.partition("    said = []")[0]
     + """
     turns = [Turn(engine.start(engine.encode(text)), Sampling(max_tokens=8)) for text in ("which page?", "what is")]
-    while not all(turn.ended for turn in turns):
-        engine.work(turns)
+    while left := [turn for turn in turns if not turn.ended]:
+        engine.work(left)
     told = [[str(turn.failure), len(turn.ids), engine.cutter.pad in turn.ids] for turn in turns]
     pathlib.Path(sys.argv[2]).write_text(json.dumps(told))
 """
