@@ -72,9 +72,17 @@ class Writer:
                     self._make_live(document_id)
                 dropped = self._drop_empty_segments()
         except BaseException:
-            self.unlink([segment.file] if segment else [])
+            if segment and not self._is_named(segment.file):  # an interrupt may come when all is committed already
+                self.unlink([segment.file])
             raise
         self.unlink(dropped)
+
+    def _is_named(self, file: str) -> bool:
+        """Whether the catalog knows a segment file; if it cannot be asked the file is left to `sweep`."""
+        try:
+            return self._db.execute("SELECT 1 FROM segment WHERE file = ?", (file,)).fetchone() is not None
+        except sqlite3.Error:
+            return True
 
     def _write(self, embeddings: Sequence[PageEmbedding]) -> SegmentFile:
         # Page by page: what is computed of one stays in the processor's cache.

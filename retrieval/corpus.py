@@ -150,6 +150,11 @@ def _add(found: dict[str, Source], source: Source) -> None:
         )
 
 
+def is_another_file(known: Path, path: Path) -> bool:
+    """Whether what was read from `known` is still there, and is not what lies at `path`."""
+    return known != path and known.exists() and not _same_file(known, path)
+
+
 def _same_file(a: Path, b: Path) -> bool:
     return a.exists() and b.exists() and a.samefile(b)
 

@@ -22,7 +22,7 @@ from colsearcher.indexes.manifest import DEFAULT_CODEC, Manifest
 from colsearcher.indexes.page_index import PageIndex
 from colsearcher.indexes.page_pooling import PagePooling
 from colsearcher.indexes.records import DocumentRecord, PageEmbedding, PageRecord
-from colsearcher.retrieval.corpus import ReadProblem, Source, Sources, content_hash
+from colsearcher.retrieval.corpus import ReadProblem, Source, Sources, content_hash, is_another_file
 from colsearcher.retrieval.embedder import PageEmbedder
 from colsearcher.retrieval.ocr import OcrEngine
 from colsearcher.retrieval.page import Page, Words
@@ -177,6 +177,13 @@ def missing_work(index: PageIndex | None, sources: Sources, *, retry: bool = Fal
             problems.append(ReadProblem(source.document, None, str(problem)))
             continue
         known = live.get(source.document)
+        if known and known.sha256 != sha256 and is_another_file(Path(known.path), source.path):
+            reason = (
+                f"The index has another file of this name, {known.path}. Add the folder above both, rename one, or take the "
+                "other out with `colsearcher index rm`."
+            )
+            problems.append(ReadProblem(source.document, None, reason))
+            continue
         record = DocumentRecord(source.document, str(source.path), sha256, known.pages if known else 0)
         pages = index.stored_pages(record) if index else {}
         kept = frozenset(number for number, problem in pages.items() if not (retry and problem))

@@ -37,7 +37,9 @@ def sample_questions(index: PageIndex, count: int, seed: int = 0) -> list[str]:
         if len(words) >= _MIN_WORDS:
             length = int(rng.integers(_MIN_WORDS, _MAX_WORDS + 1))
             start = int(rng.integers(0, max(1, len(words) - length)))
-            questions.append(" ".join(words[start : start + length]))
+            question = " ".join(words[start : start + length])
+            if any(character.isalnum() for character in question):  # dots of a table of contents are nothing to ask
+                questions.append(question)
         if len(questions) == count:
             break
     return questions

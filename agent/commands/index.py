@@ -126,9 +126,10 @@ class Add:
             problems = [{"document": p.document, "page": p.page, "reason": p.reason} for p in report.problems]
             show_json({**asdict(report), "problems": problems, "index": info})
             return 0
+        replaced = f"{report.documents_replaced:,} documents replaced, " if report.documents_replaced else ""
         show(
             f"{report.pages_added:,} pages added in {duration(report.seconds)} "
-            f"({report.pages_ocr:,} by OCR), {report.pages_unchanged:,} unchanged, {len(report.problems)} problems; "
+            f"({report.pages_ocr:,} by OCR), {report.pages_unchanged:,} unchanged, {replaced}{len(report.problems)} problems; "
             f"{self.index} holds {info['pages']:,} pages of {info['documents']:,} documents"
         )
         return 0
@@ -213,7 +214,7 @@ class Tune:
         with PageIndex.open(self.index, device=self.device) as index, index.writing():
             index.require_pages()
             questions = read_questions(self.queries) if self.queries else sample_questions(index, self.sample)
-            embedder = embedder_of(index, load_embedder(index.manifest.embedder))
+            embedder = embedder_of(index, load_embedder(index.manifest.embedder, device=self.device))
             embedded = embedder.embed_queries(questions[: self.sample]) if questions else []
             tuning = index.tune(embedded, recall=self.recall, tell=tell)
         values = json.loads(tuning.to_json())

@@ -1,15 +1,18 @@
 import sqlite3
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from fake_pages import DIM, MANIFEST, document, page, query
 
+from colsearcher.indexes import catalog
 from colsearcher.indexes.errors import IndexProblem, UserError
 from colsearcher.indexes.maxsim import SCORE_ERROR, page_score
 from colsearcher.indexes.page_index import PageIndex
+from colsearcher.indexes.writer import Writer
 
 
 @pytest.fixture
@@ -227,6 +230,30 @@ def test_what_a_killed_writer_left_is_swept(index):
     stray.write_bytes(b"half a segment")
     fill(index, "b.pdf", 1)
     assert not stray.exists() and len(index.pages()) == 2
+
+
+def test_an_interrupt_at_the_end_of_a_commit_takes_nothing_away(index, monkeypatch):
+    @contextmanager
+    def interrupted(db):
+        with transaction(db) as open_db:
+            yield open_db
+        raise KeyboardInterrupt
+
+    transaction = catalog.transaction
+    fill(index, "a.pdf", 1)
+    monkeypatch.setattr(catalog, "transaction", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fill(index, "b.pdf", 1)
+    monkeypatch.undo()
+    assert index.verify() == [] and found(index) == [("a.pdf", 1), ("b.pdf", 1)]
+
+    def broken(writer, segment):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Writer, "insert_segment", broken)
+    with pytest.raises(KeyboardInterrupt):
+        fill(index, "c.pdf", 1)
+    assert len(list((index.folder / "segments").glob("*.seg"))) == 2, "what was not committed is gone"
 
 
 def test_opening_what_is_not_there(tmp_path):

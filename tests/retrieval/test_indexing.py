@@ -76,6 +76,21 @@ def test_a_document_that_moved_is_found_where_it_is_now(tmp_path):
     assert embedder.pages_embedded == 0
 
 
+def test_another_file_of_the_same_name_does_not_take_the_place_of_one_that_is_still_there(tmp_path):
+    for year in ("2024", "2025"):
+        text_pdf(write_corpus(tmp_path / year, documents=1) / "report.pdf", [f"Report of {year}."])
+    text_pdf(tmp_path / "2025/d0.pdf", ["Another first document."])
+    add(tmp_path / "index", tmp_path / "2024")
+    report, pages = add(tmp_path / "index", tmp_path / "2025")
+    assert [problem.document for problem in report.problems] == ["d0.pdf", "report.pdf"] and report.documents_replaced == 0
+    assert f"another file of this name, {tmp_path / '2024/d0.pdf'}" in report.problems[0].reason and len(pages) == 5
+    (tmp_path / "2024/report.pdf").unlink()  # what is gone may come from elsewhere
+    report, _ = add(tmp_path / "index", tmp_path / "2025")
+    assert (report.documents_replaced, len(report.problems)) == (1, 1)
+    with PageIndex.open(tmp_path / "index") as index:
+        assert index.page("report.pdf", 1).text == "Report of 2025."
+
+
 def test_bad_files_are_named_and_the_rest_is_indexed(tmp_path):
     corpus = write_corpus(tmp_path / "corpus", documents=1)
     locked_pdf(corpus / "locked.pdf")
