@@ -143,7 +143,7 @@ def _kind(path: Path) -> SourceKind | None:
 
 def _add(found: dict[str, Source], source: Source) -> None:
     other = found.setdefault(source.document, source)
-    if other.path != source.path and not _same_file(other.path, source.path):
+    if is_another_file(other.path, source.path):
         raise UserError(
             f"«{_shown(other.path)}» and «{_shown(source.path)}» would both be called «{source.document}»; "
             "add the folder above them, or rename one."
@@ -152,11 +152,7 @@ def _add(found: dict[str, Source], source: Source) -> None:
 
 def is_another_file(known: Path, path: Path) -> bool:
     """Whether what was read from `known` is still there, and is not what lies at `path`."""
-    return known != path and known.exists() and not _same_file(known, path)
-
-
-def _same_file(a: Path, b: Path) -> bool:
-    return a.exists() and b.exists() and a.samefile(b)
+    return known != path and known.exists() and not (path.exists() and known.samefile(path))
 
 
 def _document_id(relative: Path) -> str:
