@@ -150,13 +150,13 @@ class TrainPolicy:
         from colsearcher.agent.source import Place, open_source
         from colsearcher.training import processes
         from colsearcher.training.policy.cold_run import without_asked
-        from colsearcher.training.policy.difficulty import read_difficulty
+        from colsearcher.training.policy.difficulty import not_too_hard, read_difficulty
         from colsearcher.training.policy.judge import open_judge
         from colsearcher.training.policy.recipe import STAGES, Recipe, read_recipe, recipe_path
         from colsearcher.training.policy.report import evaluation_table, read_run
         from colsearcher.training.policy.rewards import judge
         from colsearcher.training.policy.samplers import open_sampler
-        from colsearcher.training.policy.stage_run import StageData, not_too_hard
+        from colsearcher.training.policy.stage_run import StageData
         from colsearcher.training.policy.two_stages import run_stages
         from colsearcher.training.questions import load_questions
 
@@ -182,7 +182,7 @@ class TrainPolicy:
             raise UserError(
                 "hardest leaves questions out by what `train data difficulty` found; name its file with --difficulty."
             )
-        if not all(not_too_hard(kept, known, recipe) for recipe in recipes):
+        if not all(not_too_hard(kept, known, recipe.hardest) for recipe in recipes):
             raise UserError(f"Nothing of {self.qa} is left to learn from; check --exclude, --eval-qa and --difficulty.")
         own = all(question.context for question in everything)
         if self.index is None and self.search is None and not own:

@@ -124,3 +124,12 @@ def read_difficulty(path: Path) -> dict[str, int | None]:
         raise UserError(f"{path} cannot be read ({error.strerror}); `colsearcher train data difficulty` writes it.") from None
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path} is no file of difficulties; `colsearcher train data difficulty` writes them.") from None
+
+
+def not_too_hard(
+    questions: Sequence[Question], difficulty: Mapping[str, int | None] | None, hardest: int
+) -> Sequence[Question]:
+    """The questions that took at most `hardest` rollouts; all where it is 0 or nothing is known."""
+    if difficulty is None or not hardest:
+        return questions
+    return [question for question in questions if (difficulty.get(question.id) or hardest + 1) <= hardest]

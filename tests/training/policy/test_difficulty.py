@@ -7,9 +7,7 @@ from fake_retriever import BrokenShelf, Shelf
 from colsearcher.agent.protocol import REASONING
 from colsearcher.agent.record import Budgets
 from colsearcher.indexes.errors import UserError
-from colsearcher.training.policy.difficulty import Rest, read_difficulty, rollouts_until_right, write_difficulty
-from colsearcher.training.policy.recipe import Recipe
-from colsearcher.training.policy.stage_run import not_too_hard
+from colsearcher.training.policy.difficulty import Rest, not_too_hard, read_difficulty, rollouts_until_right, write_difficulty
 from colsearcher.training.question import Question
 
 QUESTIONS = [
@@ -38,14 +36,11 @@ def test_a_search_that_failed_says_nothing_of_a_question():
     assert {question.id: rollouts for question, rollouts in found.items()} == {"a": 1}
 
 
-def test_each_stage_leaves_out_what_its_own_recipe_calls_too_hard():
+def test_what_took_more_rollouts_than_the_hardest_is_left_out():
     known = {"a": 3, "b": None}  # of c nothing is known
-    kept = {
-        hardest: [question.id for question in not_too_hard(QUESTIONS, known, Recipe("answer", ("answer_f1",), hardest=hardest))]
-        for hardest in (0, 2, 3)
-    }
+    kept = {hardest: [question.id for question in not_too_hard(QUESTIONS, known, hardest)] for hardest in (0, 2, 3)}
     assert kept == {0: ["a", "b", "c"], 2: [], 3: ["a"]}
-    assert not_too_hard(QUESTIONS, None, Recipe("answer", ("answer_f1",), hardest=3)) == QUESTIONS
+    assert not_too_hard(QUESTIONS, None, 3) == QUESTIONS
 
 
 def test_a_file_of_difficulties(tmp_path):

@@ -1,8 +1,10 @@
 import json
+import shutil
 
 import pytest
 import torch
 from command_line import call, complaint
+from safetensors.torch import load_file
 from tiny_policy import tiny_policy
 
 from colsearcher.agent.policy import load_policy
@@ -70,6 +72,12 @@ def test_from_questions_to_an_adapter(folder):
     assert moved and all("proj" in name for name in moved)
     again = json.loads(call(*command, "--resume", "--json").stdout)
     assert again == result
+    # Killed after its last step and before the model was stored: no further step is taken.
+    learned = load_file(folder / "run/model/adapter_model.safetensors")
+    shutil.rmtree(folder / "run/model")
+    assert json.loads(call(*command, "--resume", "--json").stdout) == result
+    stored = load_file(folder / "run/model/adapter_model.safetensors")
+    assert all(torch.equal(stored[name], weight) for name, weight in learned.items())
 
 
 def test_what_is_missing_is_said(folder):

@@ -16,13 +16,15 @@ from colsearcher.agent.policy import load_policy
 from colsearcher.agent.protocol import GUIDED, REASONING, SEEING
 from colsearcher.agent.replay import replay_of
 from colsearcher.agent.trace import read_trace
+from colsearcher.indexes.errors import UserError
 from colsearcher.training.policy.adapters import merge_policy, save_policy, trainable
+from colsearcher.training.policy.callbacks import Rotation
 from colsearcher.training.policy.checkpoints import step_of
 from colsearcher.training.policy.guards import LIKELIHOOD, Guard
 from colsearcher.training.policy.recipe import Recipe
 from colsearcher.training.policy.report import evaluation_table, read_run, write_report
 from colsearcher.training.policy.rewards import RewardSum, Term
-from colsearcher.training.policy.stage_run import _Rotation, train_in
+from colsearcher.training.policy.stage_run import grpo_config, train_in
 from colsearcher.training.policy.trainer import World
 from colsearcher.training.run_folder import RunFolder
 
@@ -115,9 +117,18 @@ def test_all_weights_are_kept_near_to_those_that_the_stage_began_with(start, tmp
     assert run.rows()[0]["kl"] < 1e-3
 
 
+def test_processes_need_whole_questions_where_some_rest_or_are_drawn_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("colsearcher.training.processes.count", lambda: 2)
+    policy = tiny_policy_of("llama")
+    for change in ({"rest": True}, {"algorithm": "dapo"}):
+        recipe = Recipe(**{**RECIPE.__dict__, "prompts": 3, "group": 4, "at_once": 1, **change})
+        with pytest.raises(UserError, match="3 questions cannot be shared out among 2 processes"):
+            grpo_config(recipe, tmp_path, policy)
+
+
 def test_checkpoints_of_all_weights_go_but_for_the_last_and_those_to_go_back_to(tmp_path):
     guard = Guard(window=1, fall=0.5, likelihood=0.0, entropy=0.0)
-    rotation = _Rotation(tmp_path, guard)
+    rotation = Rotation(tmp_path, guard)
     for step in range(1, 13):
         folder = tmp_path / f"checkpoint-{step}"
         folder.mkdir()

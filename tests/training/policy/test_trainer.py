@@ -195,8 +195,11 @@ def test_groups_that_are_all_alike_are_drawn_again(tmp_path):
 
     everyone = RewardSum((Term(searched),))
     made = trainer(tmp_path, tiny_policy_of("llama"), "dapo", shelf=Watched(), rewards=everyone)
-    one_batch(made)
+    _, first = one_batch(made)
     assert sum(asked) > 8
+    # What is told, to the traces, is what was drawn first and not what took its place.
+    names = [name for name in list(QUESTIONS)[:2] for _ in range(4)]
+    assert [rollout.question for rollout in first] == [QUESTIONS[name].text for name in names]
 
 
 def test_a_judge_is_asked_about_the_answers_that_there_are(tmp_path):
