@@ -62,19 +62,20 @@ FILTER_COLUMNS = ("document", "page", "width", "height", "word_source", "ocr_rea
 def connect(path: Path, *, create: bool = False) -> sqlite3.Connection:
     """Open the catalog. A committed transaction survives a power cut (WAL, synchronous FULL).
 
-    A catalog in a folder that may not be written is opened as it lies; nobody can be changing it.
+    A catalog that may not be written is read beside whoever writes it. Where nobody does and nothing waits in a log of
+    changes (`-wal`), SQLite would make files that it may not make: it is then opened as one that nobody changes.
 
     Raises:
-        IndexProblem: the file is not a catalog.
+        IndexProblem: the file is not a catalog, or changes wait in a log that cannot be read without write permission.
     """
-    writable = os.access(path.parent, os.W_OK) and (not path.exists() or os.access(path, os.W_OK))
-    uri = f"{path.absolute().as_uri()}?{'mode=rwc' if writable else 'immutable=1'}"
     try:
-        db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30, check_same_thread=False)
-        if writable:
+        if os.access(path.parent, os.W_OK) and (not path.exists() or os.access(path, os.W_OK)):
+            db = _open(path, "mode=rwc")
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
             db.execute("PRAGMA foreign_keys = ON")
+        else:
+            db = _open_to_read(path)
         if not create:
             db.execute("SELECT value FROM manifest LIMIT 1")
     except sqlite3.DatabaseError as error:
@@ -82,6 +83,29 @@ def connect(path: Path, *, create: bool = False) -> sqlite3.Connection:
             f"{path} cannot be read as an index ({error}); name the folder that `colsearcher index add` wrote."
         ) from None
     return db
+
+
+def _open(path: Path, mode: str) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?{mode}"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30, check_same_thread=False)
+
+
+def _open_to_read(path: Path) -> sqlite3.Connection:
+    db = _open(path, "mode=ro")
+    try:
+        db.execute("PRAGMA schema_version")  # SQLite opens its files at the first thing that it is asked
+        return db
+    except sqlite3.OperationalError as error:
+        db.close()
+        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+            raise
+    log = path.with_name(f"{path.name}-wal")
+    if log.exists() and log.stat().st_size:
+        raise IndexProblem(
+            f"{path} has changes in {log.name} that cannot be read without write permission; "
+            "run `colsearcher index info` once as somebody who may write there."
+        )
+    return _open(path, "immutable=1")
 
 
 def create_schema(db: sqlite3.Connection, manifest: dict[str, str]) -> None:
