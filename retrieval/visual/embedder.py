@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _BATCH_TOKENS = {"cuda": 16_384, "cpu": 2_048}
 # Pages are drawn with so many times the pixels that the model looks at, so that scaling down smooths them.
 PIXELS_DRAWN = 2.0
+# Longer side to shorter: Qwen's processors refuse a picture beyond 200.
+_NARROWEST = 150
 
 
 class VisualEmbedder:
@@ -84,6 +86,7 @@ class VisualEmbedder:
 
     def embed_pictures(self, pictures: Sequence[Image.Image]) -> list[PageEmbedding]:
         """One embedding per picture, in order; see `embed_pages`."""
+        pictures = [no_line(picture) for picture in pictures]
         found: dict[int, PageEmbedding] = {}
         waiting = self._batches([picture.size for picture in pictures])
         with ThreadPoolExecutor(1) as ahead:
@@ -225,6 +228,18 @@ class VisualEmbedder:
 
         if self._checkpoint.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def no_line(picture: Image.Image) -> Image.Image:
+    """The picture, made broader if it is too thin for a model to take; what stands where on it stays, in fractions of it.
+
+    >>> no_line(Image.new("RGB", (3, 900))).size
+    (6, 900)
+    """
+    least = -(-max(picture.size) // _NARROWEST)
+    if min(picture.size) >= least:
+        return picture
+    return picture.resize((max(picture.width, least), max(picture.height, least)))
 
 
 def _unit(vectors_N_D: np.ndarray) -> np.ndarray:

@@ -113,7 +113,7 @@ def test_changes_that_cannot_be_read_are_named_and_not_left_out(folder, writer):
     writer.add("b.pdf")
     writer.kill()
     (folder / "catalog.sqlite-shm").unlink()
-    with reader(folder), pytest.raises(IndexProblem, match="changes in catalog.sqlite-wal"):
+    with reader(folder), pytest.raises(IndexProblem, match=r"changes in catalog\.sqlite-wal"):
         PageIndex.open(folder)
     with PageIndex.open(folder) as index:  # by somebody who may write
         index.info()

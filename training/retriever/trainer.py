@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from colsearcher.indexes.errors import ModelProblem
+from colsearcher.retrieval.visual.embedder import no_line
 from colsearcher.training.retriever.box_loss import BoxLoss, BoxTargets
 from colsearcher.training.retriever.pairs import Draw, Pair, endless
 from colsearcher.training.run_folder import RunFolder
@@ -176,15 +177,18 @@ class Trainer:
                 waiting = next(coming, None)
                 yield inputs
 
+    def _pictures(self, pages: Sequence[str]) -> Any:
+        return self._processor.process_images([no_line(self._draw(page)) for page in pages])
+
     def _inputs(self, batch: Sequence[Pair]) -> _Prepared:
         negatives = [key for pair in batch for key in pair.negatives]
         keys = [pair.page for pair in batch]
         inputs = {
             "query_embeddings": self._processor.process_queries([pair.question for pair in batch]),
-            "doc_embeddings": self._processor.process_images([self._draw(key) for key in keys]),
+            "doc_embeddings": self._pictures(keys),
         }
         if negatives:
-            inputs["neg_doc_embeddings"] = self._processor.process_images([self._draw(key) for key in negatives])
+            inputs["neg_doc_embeddings"] = self._pictures(negatives)
         if self._box_loss is None:
             return inputs, None
         return inputs, self._box_loss.targets(batch, inputs["query_embeddings"], inputs["doc_embeddings"])

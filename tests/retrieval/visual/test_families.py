@@ -61,6 +61,14 @@ def test_the_family_is_known_from_the_checkpoint_itself(family, embedder):
     assert embedder.single is family.single
 
 
+@pytest.mark.parametrize("size", [(3, 900), (1200, 2)])
+def test_a_picture_as_thin_as_a_line_is_a_page_too(many, size):
+    (page,) = many.embed_pages([Page("line.png", 1, None, size, picture=picture(size, (0, 0, 1, 0.5)))])
+    boxes = page.boxes[~page.special]
+    assert len(boxes) and np.isfinite(page.vectors).all()
+    assert (boxes >= 0).all() and boxes[:, 2:].max(axis=0) == pytest.approx(1, abs=0.01)
+
+
 def own_vectors(family):
     """Vectors of the pages and of the question as colpali-engine makes them, one input at a time, without padding."""
     model, processor = build(family)

@@ -6,14 +6,18 @@ import numpy as np
 import pytest
 import tiny_checkpoints
 import torch
+from PIL import Image
 
 from colsearcher.indexes.errors import UserError
 from colsearcher.retrieval.embedder import load_embedder
 from colsearcher.retrieval.visual.families import FAMILIES
 from colsearcher.training.retriever import evaluation
 from colsearcher.training.retriever.fine_tune import Data, FineTuning, fine_tune, merge
+from colsearcher.training.retriever.losses import make_loss
 from colsearcher.training.retriever.page_files import question_pairs
+from colsearcher.training.retriever.pairs import Pair
 from colsearcher.training.retriever.practice import write_practice
+from colsearcher.training.retriever.trainer import Recipe, Trainer
 from colsearcher.training.run_folder import RunFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -203,6 +207,26 @@ def test_other_families_learn_with_hard_negatives_too(name, asked, practice, tmp
     assert np.isfinite(losses).all() and losses[0] != losses[1]
     assert all(("box_loss" in row) is not family.single for row in steps(run.path))
     load_embedder(str(run.model), device="cpu", dtype="fp32").embed_queries(["what?"])
+
+
+def test_a_page_as_thin_as_a_line_is_learnt_from(tmp_path):
+    model, processor = made = tiny_checkpoints.build(next(family for family in FAMILIES if family.name == "ColQwen2"))
+    visible_padding(made, tmp_path / "base")
+    pairs = [Pair(f"what is {page}?", page, frozenset({page})) for page in ("line.png", "page.png")]
+    sizes = {"line.png": (2, 900), "page.png": (200, 300)}
+    loss = make_loss(None, single=False, negatives=False, temperature=0.1)
+    run = RunFolder(tmp_path / "run")
+    run.start({}, {}, resume=False)
+    Trainer(
+        model,
+        processor,
+        loss,
+        pairs,
+        lambda page: Image.new("RGB", sizes[page]),
+        Recipe(1, 2, 1, 1e-3, 0.0, 0, 5, False),
+        run,
+    ).train()
+    assert np.isfinite([row["loss"] for row in steps(run.path)]).all()
 
 
 def test_what_cannot_be_trained_is_refused(lora, asked, practice, tmp_path):
