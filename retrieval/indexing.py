@@ -26,7 +26,6 @@ from colsearcher.retrieval.corpus import ReadProblem, Source, Sources, content_h
 from colsearcher.retrieval.embedder import PageEmbedder
 from colsearcher.retrieval.ocr import OcrEngine
 from colsearcher.retrieval.page import Page, Words
-from colsearcher.retrieval.page_reader import OcrMode
 from colsearcher.retrieval.pipeline import InOrder, read_ahead
 from colsearcher.retrieval.projection import keep_projection
 from colsearcher.retrieval.reading import DocumentInfo, Read, ReadSettings, read_documents
@@ -150,12 +149,32 @@ def open_or_create(
     return index
 
 
-def ocr_mode(embedder: PageEmbedder, asked: OcrMode | None) -> OcrMode:
-    """What was asked for; else "auto" for an embedder that reads words, "never" for one that looks at the page.
+def made_with(folder: Path | None) -> Manifest | None:
+    """What the index at a folder was made with; None where there is none yet.
 
-    Words of a scan are then only missing where words count beside the vectors: in BM25 and in what a text policy reads.
+    Raises:
+        IndexProblem: it is no index that can be read.
     """
-    return asked or ("never" if embedder.picture_pixels else "auto")
+    if folder is None or not PageIndex.exists(folder):
+        return None
+    with PageIndex.open(folder) as index:
+        return index.manifest
+
+
+def read_settings(
+    embedder: PageEmbedder, made: Manifest | None, *, renderer: str | None, ocr: str | None, page_seconds: float = 60.0
+) -> ReadSettings:
+    """How to read pages: as asked for, else as the index was made, else with pdfium, and OCR where a page has no words.
+
+    An embedder that looks at pages needs no words, so for it OCR is off unless asked for. Words of a scan are then missing
+    only where they count beside the vectors: in BM25 and in what a text policy reads.
+    """
+    by_default = "never" if embedder.picture_pixels else "auto"
+    return ReadSettings(
+        renderer=renderer or (made.renderer if made else "pdfium"),  # type: ignore[arg-type]
+        ocr=ocr or (made.ocr if made else by_default),  # type: ignore[arg-type]
+        page_seconds=page_seconds,
+    )
 
 
 def missing_work(index: PageIndex | None, sources: Sources, *, retry: bool = False) -> Work:

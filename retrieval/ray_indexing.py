@@ -47,11 +47,11 @@ Columns: TypeAlias = dict[str, Any]
 Result: TypeAlias = tuple[Page | ReadProblem, PageEmbedding | None] | UserError
 
 
-def loader_of(embedder: PageEmbedder) -> LoadEmbedder:
-    """How another process gets this embedder: by name, behind the same projection."""
+def loader_of(embedder: PageEmbedder, device: str = "auto") -> LoadEmbedder:
+    """How another process gets this embedder: by name, behind the same projection, on a device that it has."""
     if isinstance(embedder, ProjectedEmbedder):
-        return functools.partial(_load, embedder.inner.name, embedder.projection)
-    return functools.partial(_load, embedder.name, None)
+        return functools.partial(_load, embedder.inner.name, device, embedder.projection)
+    return functools.partial(_load, embedder.name, device, None)
 
 
 def add_documents_on_ray(
@@ -255,6 +255,6 @@ def _column(name: str, values: Sequence[object]) -> Columns:
     return {name: packed}
 
 
-def _load(name: str, projection: Projection | None) -> PageEmbedder:
-    embedder = load_embedder(name)
+def _load(name: str, device: str, projection: Projection | None) -> PageEmbedder:
+    embedder = load_embedder(name, device=device)
     return ProjectedEmbedder(embedder, projection) if projection else embedder

@@ -23,10 +23,15 @@ class Add:
 
     paths: tuple[Path, ...] = argument("PDF files, images, or folders of them")
     index: Path = option("the index folder; made if it does not exist", metavar="DIR")
-    embedder: str = option("what turns pages into vectors", default="minilm")
-    renderer: Literal["pdfium", "poppler"] = option("what draws the pages", default="pdfium")
+    embedder: str | None = option(
+        "what turns pages into vectors (default: that of the index; minilm for a new one)", default=None
+    )
+    renderer: Literal["pdfium", "poppler"] | None = option(
+        "what draws the pages (default: that of the index; pdfium for a new one)", default=None
+    )
     ocr: Literal["auto", "never", "always"] | None = option(
-        "read words off the picture: where a page has none (auto, the default), or never (the default for models that look)",
+        "read words off the picture: where a page has none (auto), always or never (default: as the index was made; for a new "
+        "one auto, never for models that look)",
         default=None,
     )
     codec: Literal["fp16", "int8", "4bit", "2bit", "1bit"] | None = option(
@@ -66,11 +71,17 @@ class Add:
         from colsearcher.indexes.page_pooling import PagePooling
         from colsearcher.indexes.shards import open_index
         from colsearcher.retrieval.corpus import find_sources
-        from colsearcher.retrieval.embedder import load_embedder
-        from colsearcher.retrieval.indexing import Progress, add_documents, missing_work, ocr_mode, open_or_create
+        from colsearcher.retrieval.embedder import DEFAULT_EMBEDDER, load_embedder
+        from colsearcher.retrieval.indexing import (
+            Progress,
+            add_documents,
+            made_with,
+            missing_work,
+            open_or_create,
+            read_settings,
+        )
         from colsearcher.retrieval.projection import embedder_for
         from colsearcher.retrieval.ray_cluster import check_address
-        from colsearcher.retrieval.reading import ReadSettings
         from colsearcher.retrieval.survey import OCR_UNITS, survey
 
         if self.ray is not None:
@@ -80,10 +91,11 @@ class Add:
         if not sources.files:
             raise UserError(f"There is no PDF and no image in {', '.join(map(str, self.paths))}; name a folder that has some.")
         place = require_place(self.index, self.shards)
-        tell_roles(tell, embedder=self.embedder, ocr=self.ocr or "auto, where the embedder reads words")
-        embedder = embedder_for(place, load_embedder(self.embedder, device=self.device), self.projection)
-        ocr = ocr_mode(embedder, self.ocr)
-        settings = ReadSettings(renderer=self.renderer, ocr=ocr, page_seconds=self.page_seconds)
+        made = made_with(place)
+        name = self.embedder or (made.embedder if made else DEFAULT_EMBEDDER)
+        tell_roles(tell, embedder=name, ocr=self.ocr or (made.ocr if made else "auto, where the embedder reads words"))
+        embedder = embedder_for(place, load_embedder(name, device=self.device), self.projection)
+        settings = read_settings(embedder, made, renderer=self.renderer, ocr=self.ocr, page_seconds=self.page_seconds)
         opened = partial(
             open_or_create, settings=settings, codec=self.codec, drop_originals=self.drop_originals, pool=self.pool
         )
@@ -94,6 +106,7 @@ class Add:
                 sources,
                 embedder,
                 settings,
+                device=self.device,
                 address=self.ray or "local",
                 shards=self.shards,
                 retry=self.retry,

@@ -45,6 +45,7 @@ def add_on_ray(
     embedder: PageEmbedder,
     settings: ReadSettings,
     *,
+    device: str,
     address: str,
     shards: int | None,
     retry: bool,
@@ -53,9 +54,10 @@ def add_on_ray(
 
     Args:
         open: opens the index at a folder, or makes it, for an embedder.
+        device: where the model of each actor runs.
     """
     tell(f"looking through {len(sources.files):,} files")
-    load, on_progress = loader_of(embedder), _telling()
+    load, on_progress = loader_of(embedder, device), _telling()
     if shards is not None:
         job = ShardJob(open, load, settings, retry)
         on_start = partial(_tell_cluster, embedder.name, f"{shards} shards")

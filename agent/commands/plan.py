@@ -19,7 +19,9 @@ class Plan:
 
     paths: tuple[Path, ...] = argument("PDF files, images, or folders of them")
     index: Path | None = option("an index: plan only what it lacks", default=None, metavar="DIR")
-    embedder: str = option("what turns pages into vectors", default="minilm")
+    embedder: str | None = option(
+        "what turns pages into vectors (default: that of the index; minilm for a new one)", default=None
+    )
     codec: Literal["fp16", "int8", "4bit", "2bit", "1bit"] | None = option(
         "how a new index would store vectors (default: 4bit)", default=None
     )
@@ -27,9 +29,12 @@ class Plan:
     pool: str | None = option("a new index would store one vector for N: cluster:N or spatial:N", default=None, metavar="HOW")
     projection: Path | None = option("a new index would store vectors shortened by this file", default=None, metavar="NPZ")
     device: str = option("where a model that looks at pages would run: cpu, cuda, or auto", default="auto")
-    renderer: Literal["pdfium", "poppler"] = option("what draws the pages", default="pdfium")
+    renderer: Literal["pdfium", "poppler"] | None = option(
+        "what draws the pages (default: that of the index; pdfium for a new one)", default=None
+    )
     ocr: Literal["auto", "never", "always"] | None = option(
-        "read words off the picture: where a page has none (auto, the default), or never (the default for models that look)",
+        "read words off the picture: where a page has none (auto), always or never (default: as the index was made; for a new "
+        "one auto, never for models that look)",
         default=None,
     )
     json: bool = option("print one JSON document", default=False)
@@ -41,23 +46,24 @@ class Plan:
         from colsearcher.indexes.page_pooling import PagePooling
         from colsearcher.indexes.segment import Storage
         from colsearcher.retrieval.corpus import find_sources
-        from colsearcher.retrieval.embedder import load_embedder
-        from colsearcher.retrieval.indexing import missing_work, ocr_mode
+        from colsearcher.retrieval.embedder import DEFAULT_EMBEDDER, load_embedder
+        from colsearcher.retrieval.indexing import made_with, missing_work, read_settings
         from colsearcher.retrieval.projection import embedder_for
-        from colsearcher.retrieval.reading import ReadSettings
         from colsearcher.retrieval.survey import ROW_BYTES, measure, survey
 
         sources = find_sources(self.paths)
         if not sources.files:
             raise UserError(f"There is no PDF and no image in {', '.join(map(str, self.paths))}; name a folder that has some.")
         pooling = PagePooling.parse(self.pool or "none")
-        embedder = embedder_for(self.index, load_embedder(self.embedder, device=self.device), self.projection)
-        settings = ReadSettings(renderer=self.renderer, ocr=ocr_mode(embedder, self.ocr))
-        codec, originals = self.codec or DEFAULT_CODEC, not self.drop_originals
-        if self.index is not None and PageIndex.exists(self.index):
+        made = made_with(self.index)
+        name = self.embedder or (made.embedder if made else DEFAULT_EMBEDDER)
+        embedder = embedder_for(self.index, load_embedder(name, device=self.device), self.projection)
+        settings = read_settings(embedder, made, renderer=self.renderer, ocr=self.ocr)
+        storage = Storage(embedder.dim, load_codec(self.codec or DEFAULT_CODEC), not self.drop_originals)
+        if made is not None and self.index is not None:
+            storage, pooling = made.storage, made.pooling
             with PageIndex.open(self.index) as index:
                 work = missing_work(index, sources)
-                codec, originals, pooling = index.manifest.codec, index.manifest.originals, index.manifest.pooling
         else:
             work = missing_work(None, sources)
         tell(f"looking through {len(work.to_read):,} files")
@@ -65,7 +71,7 @@ class Plan:
         tell("reading and embedding three pages")
         costs = measure(work.to_read, found, settings, embedder, pooling)
         seconds = costs.seconds(found.pages_text, found.pages_ocr) if costs else 0.0
-        stored = Storage(embedder.dim, load_codec(codec), originals).bytes_per_vector + ROW_BYTES
+        stored = storage.bytes_per_vector + ROW_BYTES
         disk = costs.vectors * stored * (found.pages_text + found.pages_ocr) if costs else 0.0
         place = (self.index or Path()).absolute()
         free = shutil.disk_usage(next(p for p in (place, *place.parents) if p.exists())).free

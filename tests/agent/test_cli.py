@@ -99,6 +99,14 @@ def test_adding_again_changes_nothing_and_removing_removes(corpus, index, tmp_pa
     assert "garden.pdf" in call("index", "verify", "--index", copy, code=1).stdout
 
 
+def test_what_an_index_was_made_with_need_not_be_said_again(corpus, tmp_path):
+    folder = tmp_path / "never"
+    answer("index", "add", corpus / "ferry.pdf", "--index", folder, "--ocr", "never")
+    assert "ocr" not in answer("plan", corpus, "--index", folder)["models"]
+    done = answer("index", "add", corpus, "--index", folder)
+    assert (done["pages_added"], done["pages_unchanged"], done["index"]["manifest"]["ocr"]) == (2, 2, "never")
+
+
 def test_plan_says_what_would_happen(corpus, tmp_path):
     plan = answer("plan", corpus)
     assert (plan["pages"], plan["pages_ocr"], plan["problems"]) == (4, 0, [])

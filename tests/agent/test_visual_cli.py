@@ -45,6 +45,7 @@ def test_a_heat_map_of_one_word_of_the_question(index, tmp_path):
 
 
 def test_an_index_insists_on_its_embedder_and_an_unknown_one_is_named(index, corpus, tmp_path):
-    assert "was made by embedder" in complaint("index", "add", corpus, "--index", index)
+    assert "was made by embedder" in complaint("index", "add", corpus, "--index", index, "--embedder", "minilm")
+    assert answer("index", "add", corpus, "--index", index)["pages_added"] == 0  # it is the index's own unless another is named
     other = complaint("index", "add", corpus, "--index", tmp_path / "other", "--embedder", "colqwen")
     assert "There is no embedder «colqwen»" in other

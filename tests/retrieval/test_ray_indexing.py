@@ -17,10 +17,11 @@ from fake_embedder import HashEmbedder
 from colsearcher.indexes.errors import MissingExtra, ModelProblem, UserError
 from colsearcher.indexes.page_index import PageIndex
 from colsearcher.retrieval import ray_cluster as ray_cluster_module
+from colsearcher.retrieval import ray_indexing
 from colsearcher.retrieval.corpus import find_sources
 from colsearcher.retrieval.indexing import add_documents, missing_work, open_or_create
 from colsearcher.retrieval.ray_cluster import ClusterProblem, ray_cluster
-from colsearcher.retrieval.ray_indexing import add_documents_on_ray
+from colsearcher.retrieval.ray_indexing import add_documents_on_ray, loader_of
 from colsearcher.retrieval.reading import ReadSettings
 
 TESTS = Path(__file__).parents[1]
@@ -68,6 +69,13 @@ def require_same(one, other):
             left, right = a.embedding(*place), b.embedding(*place)
             assert np.array_equal(left.vectors, right.vectors) and np.array_equal(left.boxes, right.boxes)
             assert a.page(*place).size == b.page(*place).size
+
+
+def test_an_actor_loads_its_model_to_the_device_that_was_named(monkeypatch):
+    loaded = []
+    monkeypatch.setattr(ray_indexing, "load_embedder", lambda name, **where: loaded.append((name, where)))
+    loader_of(HashEmbedder(), "cuda:1")()
+    assert loaded == [(HashEmbedder.name, {"device": "cuda:1"})]
 
 
 def test_a_cluster_that_does_not_answer_is_one_sentence_at_once():
@@ -156,7 +164,7 @@ import pathlib, sys
 from colsearcher.retrieval import indexing
 from colsearcher.retrieval.corpus import find_sources
 from colsearcher.retrieval.ray_cluster import ClusterProblem, ray_cluster
-from colsearcher.retrieval.ray_indexing import add_documents_on_ray
+from colsearcher.retrieval.ray_indexing import add_documents_on_ray, loader_of
 from colsearcher.retrieval.reading import ReadSettings
 from fake_embedder import HashEmbedder
 
