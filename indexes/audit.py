@@ -122,7 +122,9 @@ def _tune_candidates(
 ) -> PooledTuning:
     view = search.view
     tell(f"pooling {len(view):,} pages")
-    newest = int(view.ids_P.max())
+    # A version of a document that is not complete yet has no candidates, and its pages are seen later: they count as newer.
+    hidden = search.db.execute("SELECT min(id) FROM page WHERE id NOT IN (SELECT id FROM pages)").fetchone()[0]
+    newest = int(view.ids_P.max()) if hidden is None else hidden - 1
     name = f"candidates-{newest}-{uuid.uuid4().hex[:8]}"  # never that of another, which searches may be reading
     dim, engines = search.storage.dim, search.engines
     candidates = CandidateIndex.build(

@@ -80,12 +80,13 @@ def make_plan(at: Situation) -> Plan:
     depth = 0
     if at.storage.exact:
         estimates["exact"] = _scan_ms(at, 16, at.vectors)
-    if at.storage.codec.bits < 16:
+    why_not_codes = _why_not_codes(at)
+    if at.storage.codec.bits < 16 and not why_not_codes:
         depth = _depth(at)
         again = _scan_ms(at, 16, depth * at.vectors // max(at.pages, 1)) if at.storage.exact else 0.0
         if at.storage.exact or at.recall < 1:
             estimates["codes"] = _scan_ms(at, at.storage.codec.bits, at.vectors) + again
-    why_not_pooled = _why_not_pooled(at)
+    why_not_pooled = why_not_codes or _why_not_pooled(at)
     if not why_not_pooled and at.tuning and at.tuning.pooled:
         estimates["pooled"] = at.tuning.pooled.ms + _scan_ms(at, at.storage.codec.bits, at.unpooled * at.vectors // at.pages)
     if not estimates:
@@ -99,19 +100,26 @@ def make_plan(at: Situation) -> Plan:
     others = ", ".join(f"{name} {ms:.0f}" for name, ms in estimates.items() if name != engine)
     reason = f"about {estimates[engine]:.1f} ms for {at.pages:,} pages at a recall of {at.recall:g}"
     reason += f" ({others} ms)" if others else ""
-    if why_not_pooled and engine != "exact":
-        reason += f"; {why_not_pooled}"
+    if why_not_codes or (why_not_pooled and engine != "exact"):
+        reason += f"; {why_not_codes or why_not_pooled}"
     return Plan(engine, depth if engine != "exact" else 0, reason, rounded)
 
 
 def _depth(at: Situation) -> int:
-    """Pages that are scored again: what tuning found, or the default of the codec."""
-    depth = _DEPTHS[at.storage.codec.bits]
-    if at.tuning and at.tuning.depth and at.tuning.recall >= at.recall:
-        depth = at.tuning.depth
-    elif at.recall > 0.99:
-        depth *= 4
+    """Pages that are scored again: what tuning found where that reaches the recall, or the default of the codec."""
+    depth = _DEPTHS[at.storage.codec.bits] * (4 if at.recall > 0.99 else 1)
+    if at.tuning and at.tuning.depth:
+        reached = at.tuning.codes_recall >= at.recall
+        depth = at.tuning.depth if reached else max(depth, at.tuning.depth)
     return min(max(depth, 3 * at.k), at.pages)
+
+
+def _why_not_codes(at: Situation) -> str:
+    """A scan of the codes is left where one was looked for that reaches the recall, and there was none."""
+    tuned = at.tuning
+    if not at.storage.exact or tuned is None or not tuned.depth or tuned.codes_recall >= at.recall or tuned.recall < at.recall:
+        return ""
+    return f"the best {tuned.depth:,} pages by their codes held {tuned.codes_recall:.3f} of the exact top ten only"
 
 
 def _why_not_pooled(at: Situation) -> str:

@@ -19,7 +19,7 @@ class PooledTuning:
         pages: candidate pages of a query.
         recall: share of the exact top ten among the candidates, measured.
         ms: milliseconds of a query, candidates and scoring, measured.
-        newest_page: the highest page id that has candidates; ids are never used again.
+        newest_page: all visible pages up to this id have candidates, whenever they became visible; ids are never used again.
     """
 
     folder: str

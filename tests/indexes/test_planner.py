@@ -85,6 +85,21 @@ def test_the_depth_follows_the_codec_the_hits_and_the_audit():
     assert depth(20_000, recall=0.999) > depth(20_000)
 
 
+def test_codes_that_an_audit_found_too_coarse_are_left_for_the_exact_scan():
+    coarse = replace(TUNING, depth=1000, codes_recall=0.93)
+    plan = make_plan(situation(100_000, tuning=coarse))
+    assert plan.engine == "exact" and plan.estimates_ms.keys() == {"exact"}
+    assert "held 0.930 of the exact top ten only" in plan.reason
+    assert engine(100_000, tuning=coarse, recall=0.9) == "pooled"
+    assert engine(100_000, tuning=replace(coarse, codes_recall=0.0), originals=False) != "exact"
+
+
+def test_a_higher_recall_than_the_audit_s_never_looks_at_fewer_pages():
+    deep = replace(TUNING, depth=700, pooled=None)
+    depth = {recall: make_plan(situation(20_000, tuning=deep, recall=recall)).depth for recall in (0.9, 0.99, 0.998, 0.999)}
+    assert set(depth.values()) == {700}
+
+
 @pytest.mark.parametrize("pages", [1, 100, 20_000, 100_000])
 def test_every_plan_says_why(pages):
     for tuning in (None, TUNING):

@@ -104,6 +104,20 @@ def test_a_filter_is_applied_before_candidates_are_looked_for(index, pooled, sql
         assert all(number <= 4 for _, number in hits)
 
 
+def test_pages_that_were_hidden_when_it_was_tuned_are_found_once_they_are_seen(index, pooled):
+    changed = [page("00.pdf", n, seed=4_000 + n) for n in range(1, PAGES + 1)]
+    new = document("00.pdf", PAGES, sha="2")
+    index.add([new], changed[:-1])  # the old version is what searches see
+    index.add([document("later.pdf", 1)], [page("later.pdf", 1, seed=5_000)])
+    index.tune(recall=0.95, pooled_pages=100)
+    index.add([new], changed[-1:])
+    for seed, name in [(4_000 + n, ("00.pdf", n)) for n in range(1, PAGES + 1)] + [(5_000, ("later.pdf", 1))]:
+        own = page(*name, seed=seed).embedding.vectors
+        asked = replace(query(t=len(own)), vectors=own)
+        hit = index.search([asked], 1, ranking="late")[0].hits[0]
+        assert (hit.document, hit.page) == name
+
+
 def test_words_bring_a_page_that_no_vector_would(index, pooled):
     hits = index.search([query(5, text="word17")], 10)[0].hits
     assert "17.pdf" in {hit.document for hit in hits}
