@@ -32,7 +32,7 @@ COMMANDS: dict[str, Command] = {
     "index add": Command("colsearcher.agent.commands.index:Add", "index PDFs, images and folders of them"),
     "index rm": Command("colsearcher.agent.commands.index:Remove", "remove documents"),
     "index info": Command("colsearcher.agent.commands.index:Info", "what the index holds and what made it"),
-    "index verify": Command("colsearcher.agent.commands.index:Verify", "check every stored byte"),
+    "index verify": Command("colsearcher.agent.commands.index:Verify", "read everything back and check it"),
     "index tune": Command("colsearcher.agent.commands.index:Tune", "measure recall and speed, add candidates to a large index"),
     "index fit-projection": Command(
         "colsearcher.training.storage_commands:FitProjection", "find the directions to keep, for shorter vectors"

@@ -13,6 +13,8 @@ from colsearcher.indexes.segment import Storage
 
 FORMAT = 3
 DEFAULT_CODEC = "4bit"
+PROJECTION_FILE = "projection.npz"
+"""In the folder of an index whose manifest names a projection."""
 
 
 @dataclass(frozen=True)

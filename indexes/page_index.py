@@ -25,7 +25,7 @@ from colsearcher.indexes.candidates import CandidateIndex
 from colsearcher.indexes.engines import Engines, load_engines
 from colsearcher.indexes.errors import IndexProblem, UserError
 from colsearcher.indexes.lexical import CorpusCounts
-from colsearcher.indexes.manifest import Manifest
+from colsearcher.indexes.manifest import PROJECTION_FILE, Manifest
 from colsearcher.indexes.page_search import PageSearch
 from colsearcher.indexes.ranking import Ranking, vector_weights
 from colsearcher.indexes.records import DocumentRecord, PageRecord, QueryEmbedding, SearchResult
@@ -245,6 +245,8 @@ class PageIndex(Stored):
     def verify(self) -> list[str]:
         """Read everything back and compare; one sentence per fault, empty when all is well."""
         faults = upkeep.verify(self._db, self.folder / "segments")
+        if self.manifest.projection:
+            faults += upkeep.file_faults(self.folder / PROJECTION_FILE, self.manifest.projection)
         tuning = self._tuning()
         if tuning and tuning.pooled:
             faults += CandidateIndex.verify(self.folder / tuning.pooled.folder)

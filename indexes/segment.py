@@ -31,6 +31,7 @@ _MAGIC = b"COLSEG\x00\x02"
 _HEADER = struct.Struct("<8sIHHQQ")
 _ALIGNMENT = 64
 _BOX_SCALE = 65535
+BOX_BYTES = 8
 
 
 @dataclass(frozen=True)

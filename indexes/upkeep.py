@@ -10,7 +10,7 @@ from colsearcher.indexes import catalog
 from colsearcher.indexes.errors import IndexProblem
 from colsearcher.indexes.lexical import TABLES
 from colsearcher.indexes.places import decode_places
-from colsearcher.indexes.segment import Segment, Storage, StoredRows, file_sha256, write_segment
+from colsearcher.indexes.segment import BOX_BYTES, Segment, Storage, StoredRows, file_sha256, write_segment
 from colsearcher.indexes.writer import Writer
 
 SEGMENT_ROWS = 1_000_000
@@ -51,7 +51,7 @@ def info(db: sqlite3.Connection) -> dict[str, object]:
 
 
 def verify(db: sqlite3.Connection, segments_folder: Path) -> list[str]:
-    """Read everything back: checksums of the segments, SQLite's own check, the pages' ranges.
+    """Read everything back: checksums of the segments, SQLite's own check, the pages' ranges, the words and their boxes.
 
     Returns:
         One sentence per fault, empty when all is well.
@@ -71,7 +71,7 @@ def verify(db: sqlite3.Connection, segments_folder: Path) -> list[str]:
         if segment_id not in total or start < end.get(segment_id, 0) or start + rows > total[segment_id]:
             faults.append(f"catalog: a page's rows {start}–{start + rows} do not fit segment {segment_id}")
         end[segment_id] = start + rows
-    faults += _place_faults(db)
+    faults += _place_faults(db) + _word_faults(db)
     # FTS5's own check needs a catalog that may be written; a read-only one has been checked by SQLite above.
     for table in TABLES if not _read_only(db) else ():
         try:
@@ -93,6 +93,26 @@ def _place_faults(db: sqlite3.Connection) -> list[str]:
         if not fits:
             faults.append(f"catalog: the places of {name} page {number} do not fit its vectors; remove and add again: {name}.")
     return faults
+
+
+def _word_faults(db: sqlite3.Connection) -> list[str]:
+    faults = []
+    pages = "SELECT name, number, text, length(word_boxes) FROM page JOIN document ON document.id = page.document"
+    for name, number, text, size in db.execute(pages):
+        if size != BOX_BYTES * len(text.split()):
+            faults.append(f"catalog: the words of {name} page {number} do not fit their boxes; remove and add again: {name}.")
+    return faults
+
+
+def file_faults(path: Path, sha256: str) -> list[str]:
+    """What is wrong with a file of the index that has to have a checksum."""
+    if not path.is_file():
+        return [f"{path.name} is missing; put the file with sha256 {sha256[:12]}… there again."]
+    if file_sha256(path) != sha256:
+        return [
+            f"{path.name} does not have the checksum it was written with; put the file with sha256 {sha256[:12]}… there again."
+        ]
+    return []
 
 
 def _owners(db: sqlite3.Connection, segment_id: int) -> str:

@@ -81,7 +81,7 @@ searcher.picture(best, question=question, side=900)
 
 # %% [markdown]
 # ## The index is a folder
-# Vectors in segment files, everything else in SQLite; `verify` reads every byte back.
+# Vectors in segment files, everything else in SQLite; `verify` reads all of it back.
 
 # %%
 searcher.index.close()

@@ -21,6 +21,7 @@ from typing import Self
 import numpy as np
 
 from colsearcher.indexes.errors import IndexProblem, UserError
+from colsearcher.indexes.manifest import PROJECTION_FILE
 from colsearcher.indexes.page_index import PageIndex
 from colsearcher.indexes.records import PageEmbedding, QueryEmbedding
 from colsearcher.indexes.segment import sync_folder
@@ -28,7 +29,6 @@ from colsearcher.indexes.shards import AnyIndex
 from colsearcher.retrieval.embedder import PageEmbedder
 from colsearcher.retrieval.page import Page
 
-FILE = "projection.npz"
 SAMPLE_ROWS = 200_000
 _FIT = "make one with `colsearcher index fit-projection`"
 
@@ -183,7 +183,8 @@ def embedder_of(index: AnyIndex, embedder: PageEmbedder) -> PageEmbedder:
         return embedder
     manifest.require_embedder(embedder.name, manifest.revision)
     # An index of shards has no projection of its own; those of its shards are one and the same.
-    file = next((f for f in (index.folder / FILE, *sorted(index.folder.glob(f"*/{FILE}"))) if f.is_file()), index.folder / FILE)
+    own = index.folder / PROJECTION_FILE
+    file = next((f for f in (own, *sorted(index.folder.glob(f"*/{PROJECTION_FILE}"))) if f.is_file()), own)
     if not file.is_file() or (projection := Projection.read(file)).sha256 != manifest.projection:
         raise IndexProblem(
             f"{file} is missing or not the projection that the index was made with; put the file with sha256 "
@@ -227,5 +228,5 @@ def keep_projection(folder: Path, embedder: PageEmbedder) -> str:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder} cannot be made ({error.strerror}); name a folder that you may write.") from None
-    embedder.projection.write(folder / FILE)
+    embedder.projection.write(folder / PROJECTION_FILE)
     return embedder.projection.sha256

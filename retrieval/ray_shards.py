@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from colsearcher.indexes.errors import IndexProblem, UserError
+from colsearcher.indexes.manifest import PROJECTION_FILE
 from colsearcher.indexes.page_index import PageIndex
 from colsearcher.indexes.shard_list import is_sharded, read_shards, shard_of, write_shards
 from colsearcher.retrieval.corpus import ReadProblem, Sources
 from colsearcher.retrieval.embedder import PageEmbedder
 from colsearcher.retrieval.indexing import IndexReport, Progress, add_documents, missing_work
-from colsearcher.retrieval.projection import FILE as PROJECTION
 from colsearcher.retrieval.ray_cluster import Cluster, losses_told, ray_cluster
 from colsearcher.retrieval.ray_indexing import LoadEmbedder
 from colsearcher.retrieval.reading import ReadSettings
@@ -107,9 +107,9 @@ def add_documents_to_shards(
         places = [(folder / name).absolute() for name in names]
         with losses_told():
             found = _run(places, [Sources(tuple(part)) for part in parts], job, cluster, on_progress)
-    projection = folder / names[0] / PROJECTION
-    if projection.is_file() and not (folder / PROJECTION).is_file():
-        shutil.copyfile(projection, folder / PROJECTION)
+    projection = folder / names[0] / PROJECTION_FILE
+    if projection.is_file() and not (folder / PROJECTION_FILE).is_file():
+        shutil.copyfile(projection, folder / PROJECTION_FILE)
     report = functools.reduce(_together, found)
     report.problems = [*sources.problems, *report.problems]
     report.problems.sort(key=lambda problem: (order.get(problem.document, -1), problem.page or 0))

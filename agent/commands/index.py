@@ -256,7 +256,8 @@ def _tuning_lines(tuning: dict[str, Any] | None) -> list[str]:
 
 @dataclass(frozen=True)
 class Verify:
-    """Read everything back: checksums of the vectors, SQLite's own check. Exit 1 if there is a fault."""
+    """Read everything back: checksums of the vectors and of the projection, SQLite's own check of the catalog, and whether
+    its pages, words and boxes fit each other. Exit 1 if there is a fault."""
 
     index: Path = option("the index folder", metavar="DIR")
     json: bool = option("print one JSON document", default=False)
@@ -269,7 +270,11 @@ class Verify:
         if self.json:
             show_json({"ok": not faults, "faults": faults, "pages": pages})
         else:
-            show("\n".join(faults) if faults else f"every byte of {pages:,} pages is as it was written")
+            show(
+                "\n".join(faults)
+                if faults
+                else f"the vectors of {pages:,} pages are as they were written, byte for byte; the catalog is whole"
+            )
         return 1 if faults else 0
 
 

@@ -209,6 +209,15 @@ def test_blank_and_unreadable_pages_are_kept_and_never_found(index):
     assert index.documents()[0].pages == 3 and index.info()["incomplete_documents"] == 0
 
 
+def test_words_that_do_not_fit_their_boxes_are_named(index):
+    with index.writing():
+        index.add([document("a.pdf", 2)], [page("a.pdf", 1, text="two words"), page("a.pdf", 2, text="three more words")])
+    assert index.verify() == []
+    with sqlite3.connect(index.folder / "catalog.sqlite") as db:
+        db.execute("UPDATE page SET word_boxes = zeroblob(16) WHERE number = 2")
+    assert index.verify() == ["catalog: the words of a.pdf page 2 do not fit their boxes; remove and add again: a.pdf."]
+
+
 def test_faults_are_found_and_named(index):
     fill(index, "a.pdf", 2)
     assert index.verify() == []

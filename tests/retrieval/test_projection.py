@@ -7,13 +7,14 @@ from documents import text_pdf
 from fake_embedder import HashEmbedder
 
 from colsearcher.indexes.errors import IndexProblem, UserError
+from colsearcher.indexes.manifest import PROJECTION_FILE
 from colsearcher.indexes.page_index import PageIndex
 from colsearcher.indexes.shard_list import write_shards
 from colsearcher.indexes.shards import ShardedIndex
 from colsearcher.retrieval import projection as module
 from colsearcher.retrieval.corpus import find_sources
 from colsearcher.retrieval.indexing import add_documents, missing_work, open_or_create
-from colsearcher.retrieval.projection import FILE, ProjectedEmbedder, Projection, embedder_for, embedder_of
+from colsearcher.retrieval.projection import ProjectedEmbedder, Projection, embedder_for, embedder_of
 from colsearcher.retrieval.reading import ReadSettings
 
 SETTINGS = ReadSettings(ocr="never", workers=1)
@@ -186,8 +187,12 @@ def test_shards_use_the_projection_that_they_share(tmp_path, corpus, file):
 def test_a_lost_or_changed_projection_is_found_when_the_index_is_opened(tmp_path, corpus, file, damage):
     add(tmp_path / "index", embedder_for(tmp_path / "index", HashEmbedder(), file), corpus).close()
     if damage == "gone":
-        (tmp_path / "index" / FILE).unlink()
+        (tmp_path / "index" / PROJECTION_FILE).unlink()
     else:
-        fit(24, of=vectors(seed=5)).write(tmp_path / "index" / FILE)
+        fit(24, of=vectors(seed=5)).write(tmp_path / "index" / PROJECTION_FILE)
     with PageIndex.open(tmp_path / "index") as index, pytest.raises(IndexProblem, match="missing or not the projection"):
+        (fault,) = index.verify()
+        assert fault.startswith(
+            "projection.npz is missing" if damage == "gone" else "projection.npz does not have the checksum"
+        )
         embedder_of(index, HashEmbedder())
