@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -101,10 +101,18 @@ class Chat:
             raise FileProblem(f"The conversation {self.path} cannot be written ({problem.strerror}).") from problem
         self.turns.append(turn)
 
-    def protocol(self, protocol: Protocol, most: int) -> Protocol:
-        """The protocol with the last `most` questions and their answers as earlier turns of the chat."""
-        told = [turn for turn in self.turns if turn.stop_reason != "cancelled"][-most:] if most else []
-        return replace(protocol, examples=(*protocol.examples, *(_told(turn, protocol) for turn in told)))
+    def protocol(self, protocol: Protocol, most: int, room: Callable[[Protocol], int] = lambda protocol: 1) -> Protocol:
+        """The protocol with the last `most` questions and their answers as earlier turns of the chat.
+
+        Args:
+            room: how many tokens of the context a protocol leaves. Earlier turns take less than half; the oldest go first.
+        """
+        said = [turn for turn in self.turns if turn.stop_reason != "cancelled"][-most:] if most else []
+        while True:
+            told = replace(protocol, examples=(*protocol.examples, *(_told(turn, protocol) for turn in said)))
+            if not said or 2 * room(told) > room(protocol):
+                return told
+            said = said[1:]
 
 
 def _told(turn: ChatTurn, protocol: Protocol) -> tuple[str, str]:

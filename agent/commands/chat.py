@@ -8,12 +8,18 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from colsearcher.agent.asking import AskingOneByOne
 from colsearcher.agent.flags import option
 from colsearcher.agent.terminal import show, tell
 from colsearcher.indexes.errors import UserError
+
+if TYPE_CHECKING:
+    from colsearcher.agent.engine import Engine
+    from colsearcher.agent.protocol import Protocol
 
 
 @dataclass(frozen=True)
@@ -22,7 +28,11 @@ class Chat(AskingOneByOne):
     answer, Ctrl-D ends. The conversation is kept in the chats folder of what is searched; -c goes on with the last."""
 
     continue_: bool = option("go on with the last conversation", default=False, short="-c")
-    turns: int = option("tell the policy so many of the last questions and answers", default=6, metavar="N")
+    turns: int = option(
+        "tell the policy so many of the last questions and answers, or as many as fit in half of its context",
+        default=6,
+        metavar="N",
+    )
     json: bool = option("print one JSON document a line for each question", default=False)
 
     def run(self) -> int:
@@ -56,7 +66,7 @@ class Chat(AskingOneByOne):
                             question,
                             source,
                             policy.engine,
-                            chat.protocol(policy.protocol, self.turns),
+                            chat.protocol(policy.protocol, self.turns, partial(room, policy.engine, question)),
                             budgets=Budgets(searches=self.max_searches, documents=self.documents, seconds=self.seconds),
                             sampling=Sampling(temperature=self.temperature, seed=self.seed),
                             on_event=transcript.event if sys.stderr.isatty() and not self.json else lambda kind, data: None,
@@ -72,6 +82,16 @@ class Chat(AskingOneByOne):
                     continue
                 for line in answer_lines(asked):
                     show(line)
+        return 0
+
+
+def room(engine: Engine, question: str, protocol: Protocol) -> int:
+    """How many tokens a policy may read and write after a question."""
+    from colsearcher.agent.engine import EngineProblem
+
+    try:
+        return engine.start(engine.encode_chat(protocol.messages(question))).room
+    except EngineProblem:
         return 0
 
 

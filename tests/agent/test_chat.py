@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 
 import command_line
@@ -15,6 +16,7 @@ from fake_retriever import Shelf
 
 from colsearcher.agent.ask import ask
 from colsearcher.agent.chat import Chat, ChatTurn
+from colsearcher.agent.commands.chat import room
 from colsearcher.agent.parser import Segment, parse
 from colsearcher.agent.protocol import GUIDED, REASONING
 from colsearcher.agent.source import Place, Source
@@ -69,6 +71,23 @@ def test_the_policy_is_told_what_was_said_before(tmp_path):
     engine = ScriptedEngine(["<begin_of_query>valve<end_of_query>", "</think><answer>22 Nm</answer>"])
     ask("Which torque?", Source(Place("index", "x"), Shelf(), {}, tmp_path), engine, chat.protocol(REASONING, 2))
     assert "user: Which valve?\nassistant: <think>" in engine.decode(engine.sessions[0].ids)
+
+
+def test_what_was_said_before_takes_half_of_the_context_at_most(tmp_path):
+    chat = Chat.begin(tmp_path)
+    for number in range(8):
+        chat.add(turn(question=f"Which valve is number {number}?"))
+
+    def told(context):
+        engine = ScriptedEngine([], context=context)
+        protocol = chat.protocol(REASONING, 8, partial(room, engine, "And now?"))
+        return [asked[-2] for asked, _ in protocol.examples], room(engine, "And now?", protocol)
+
+    alone = 10_000 - room(ScriptedEngine([], context=10_000), "And now?", REASONING)
+    assert told(10_000)[0] == list("01234567")
+    last, left = told(alone + 700)
+    assert 0 < len(last) < 8 and last == list("01234567")[-len(last) :] and left >= 350
+    assert told(alone + 20)[0] == told(alone - 5)[0] == []
 
 
 @pytest.fixture(scope="module")
