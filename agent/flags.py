@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import inspect
 import types
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,7 +56,7 @@ def parse(config: type[Config], argv: Sequence[str], prog: str) -> Config:
         UserError: an unknown flag, a wrong value, something missing.
         SystemExit: `--help` was asked for and has been printed.
     """
-    parser = _Parser(prog=prog, description=config.__doc__, formatter_class=_Formatter, allow_abbrev=False)
+    parser = _Parser(prog=prog, description=inspect.getdoc(config), formatter_class=_Formatter, allow_abbrev=False)
     hints = get_type_hints(config)
     fields = dataclasses.fields(config)  # type: ignore[arg-type]
     for field in sorted(fields, key=lambda field: field.default is not dataclasses.MISSING):
