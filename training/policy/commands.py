@@ -182,6 +182,8 @@ class TrainPolicy:
             raise UserError(
                 "hardest leaves questions out by what `train data difficulty` found; name its file with --difficulty."
             )
+        if known is None and (hardest := max(recipe.hardest for recipe in recipes)):
+            tell(f"without --difficulty no question is left out; the recipe would leave out what takes over {hardest} rollouts")
         if not all(not_too_hard(kept, known, recipe.hardest) for recipe in recipes):
             raise UserError(f"Nothing of {self.qa} is left to learn from; check --exclude, --eval-qa and --difficulty.")
         own = all(question.context for question in everything)

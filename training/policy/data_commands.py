@@ -59,52 +59,59 @@ class DataImport:
 @dataclass(frozen=True)
 class DataDifficulty:
     """Count the rollouts that each question takes until a policy answers it right, as R1-Searcher sorts its questions. What is
-    written is what `train policy --difficulty` reads; the same command goes on with what is missing, and does not ask again
-    what was never answered right."""
+    written is what `train policy --difficulty` reads; the same command goes on with what is missing, and with a larger --most
+    with what was never answered right."""
 
     qa: Path = option("questions", metavar="QA.jsonl")
     out: Path = option("the file to write", metavar="FILE.jsonl")
     index: Path | None = option("the index to search", default=None, metavar="DIR")
     search: str | None = option("in place of an index: a file of passages or a URL (default: the questions' own)", default=None)
     policy: str = option("embedded, a model folder or a hub id", default="embedded")
-    most: int = option("at most so many rollouts of a question", default=16, metavar="N")
+    most: int = option("at most so many rollouts of a question", default=20, metavar="N")
     max_searches: int = option("at most so many searches", default=3, metavar="N")
     limit: int | None = option("only the first so many questions", default=None, metavar="N")
     seed: int = option("of the sampling", default=0)
 
     def run(self) -> int:
         import math
+        from collections import defaultdict
 
         from colsearcher.agent.opened_policy import open_policy
         from colsearcher.agent.record import Budgets
         from colsearcher.agent.source import Place, open_source
-        from colsearcher.training.policy.difficulty import read_difficulty, rollouts_until_right, write_difficulty
+        from colsearcher.training.policy.difficulty import Difficulty, read_difficulty, rollouts_until_right, write_difficulty
         from colsearcher.training.questions import load_questions
 
         if self.most < 1:
             raise UserError(f"--most is {self.most}; give at least 1.")
         questions = load_questions(self.qa, self.limit)
         known = read_difficulty(self.out) if self.out.is_file() else {}
-        missing = [question for question in questions if question.id not in known]
+        left = defaultdict(list)
+        for question in questions:
+            before = known.get(question.id, Difficulty(None, 0))
+            if before.rollouts is None and before.tried < self.most:
+                left[before.tried].append(question)
         place = Place.parse(self.index, self.search or (None if self.index else str(self.qa)))
         opened = open_policy(self.policy, "transformers", "reasoning")
-        tell(f"{opened.told}; {len(missing):,} questions, {len(known):,} known already")
+        tell(f"{opened.told}; {len(questions):,} questions, {len(questions) - sum(map(len, left.values())):,} known already")
         with open_source(place, tell) as source:
-            found = rollouts_until_right(
-                missing,
-                opened.engine,
-                source.retriever,
-                opened.protocol,
-                Budgets(searches=self.max_searches, seconds=math.inf),
-                most=self.most,
-                seed=self.seed,
-                viewer=source.viewer,
-                on_round=lambda turn, left: tell(f"round {turn} of at most {self.most}: {left:,} questions left"),
-            )
-            for question, rollouts in found:
-                known[question.id] = rollouts
-                write_difficulty(self.out, known)
-        easy = sum(1 for rollouts in known.values() if rollouts is not None)
+            for tried, missing in sorted(left.items()):
+                found = rollouts_until_right(
+                    missing,
+                    opened.engine,
+                    source.retriever,
+                    opened.protocol,
+                    Budgets(searches=self.max_searches, seconds=math.inf),
+                    most=self.most,
+                    tried=tried,
+                    seed=self.seed,
+                    viewer=source.viewer,
+                    on_round=lambda turn, left: tell(f"round {turn} of at most {self.most}: {left:,} questions left"),
+                )
+                for question, difficulty in found:
+                    known[question.id] = difficulty
+                    write_difficulty(self.out, known)
+        easy = sum(1 for difficulty in known.values() if difficulty.rollouts is not None)
         show(f"{easy:,} of {len(known):,} answered right: {self.out}")
         if unknown := len(questions) - sum(question.id in known for question in questions):
             show(f"{unknown:,} not known, since a search or the policy failed; the same command asks them again")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from colsearcher.agent.engine import Engine, Sampling
@@ -22,6 +22,17 @@ from colsearcher.indexes.errors import UserError
 from colsearcher.training.policy.outcome import outcome_of
 from colsearcher.training.policy.rewards import answer_cover
 from colsearcher.training.question import Question
+
+
+@dataclass(frozen=True)
+class Difficulty:
+    """Attributes:
+    rollouts: how many it took until one was right, None where none of `tried` was.
+    tried: how many there were.
+    """
+
+    rollouts: int | None
+    tried: int
 
 
 @dataclass
@@ -66,23 +77,26 @@ def rollouts_until_right(
     budgets: Budgets,
     *,
     most: int,
+    tried: int = 0,
     seed: int = 0,
     viewer: Viewer | None = None,
     in_flight: int = 64,
     on_round: Callable[[int, int], None] = lambda round, left: None,
-) -> Iterator[tuple[Question, int | None]]:
-    """How many rollouts each question took until one's answer covered an accepted one; None where `most` were not enough. One
-    of which a rollout failed and none was right is left out: nothing is known of it.
+) -> Iterator[tuple[Question, Difficulty]]:
+    """How many rollouts each question took until one's answer covered an accepted one. One of which a rollout failed and none
+    was right is left out: nothing is known of it.
 
     Args:
+        most: rollouts of a question, those that were tried before among them.
+        tried: so many were wrong before.
         on_round: told before each round how many questions are left.
 
     Yields:
-        (question, its rollouts), as they are known.
+        (question, its difficulty), as they are known.
     """
     left = list(questions)
     failed: set[str] = set()
-    for turn in range(1, most + 1):
+    for turn in range(tried + 1, most + 1):
         on_round(turn, len(left))
         tasks = [
             Task(question.text, Sampling(temperature=1.0, seed=(seed * 1_000_003 + turn) * 65_536 + number))
@@ -92,7 +106,7 @@ def rollouts_until_right(
         for number, rollout in run_rollouts(tasks, engine, retriever, protocol, budgets, viewer=viewer, in_flight=in_flight):
             outcome = outcome_of(rollout, left[number])
             if answer_cover(outcome.answer, outcome.accepted):
-                yield left[number], turn
+                yield left[number], Difficulty(turn, turn)
                 continue
             wrong.append(number)
             if outcome.failed:
@@ -102,24 +116,26 @@ def rollouts_until_right(
             return
     for question in left:
         if question.id not in failed:
-            yield question, None
+            yield question, Difficulty(None, most)
 
 
-def write_difficulty(path: Path, found: Mapping[str, int | None]) -> None:
-    """JSONL of `{"id", "rollouts"}`; null for never."""
-    text = "".join(json.dumps({"id": name, "rollouts": rollouts}) + "\n" for name, rollouts in found.items())
-    path.write_text(text, encoding="utf-8")
+def write_difficulty(path: Path, found: Mapping[str, Difficulty]) -> None:
+    """JSONL of `{"id", "rollouts", "tried"}`, rollouts null where none was right; the file is the old one or the new one."""
+    text = "".join(json.dumps({"id": name, **asdict(difficulty)}) + "\n" for name, difficulty in found.items())
+    new = path.with_name(f"{path.name}.new")
+    new.write_text(text, encoding="utf-8")
+    new.replace(path)
 
 
-def read_difficulty(path: Path) -> dict[str, int | None]:
+def read_difficulty(path: Path) -> dict[str, Difficulty]:
     """What `write_difficulty` wrote.
 
     Raises:
         UserError: no such file, or another kind of file.
     """
     try:
-        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
-        return {str(record["id"]): record["rollouts"] for record in records}
+        records = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+        return {str(record["id"]): Difficulty(record["rollouts"], record["tried"]) for record in records}
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); `colsearcher train data difficulty` writes it.") from None
     except (ValueError, KeyError, TypeError):
@@ -127,9 +143,10 @@ def read_difficulty(path: Path) -> dict[str, int | None]:
 
 
 def not_too_hard(
-    questions: Sequence[Question], difficulty: Mapping[str, int | None] | None, hardest: int
+    questions: Sequence[Question], difficulty: Mapping[str, Difficulty] | None, hardest: int
 ) -> Sequence[Question]:
     """The questions that took at most `hardest` rollouts; all where it is 0 or nothing is known."""
     if difficulty is None or not hardest:
         return questions
-    return [question for question in questions if (difficulty.get(question.id) or hardest + 1) <= hardest]
+    rollouts = {name: known.rollouts for name, known in difficulty.items() if known.rollouts is not None}
+    return [question for question in questions if rollouts.get(question.id, hardest + 1) <= hardest]

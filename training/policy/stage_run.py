@@ -30,7 +30,7 @@ from colsearcher.training.policy.adapters import save_policy, trainable
 from colsearcher.training.policy.algorithms import ALGORITHMS
 from colsearcher.training.policy.callbacks import REST, Rests, Rotation, Traces, Watch
 from colsearcher.training.policy.checkpoints import last_checkpoint, step_of
-from colsearcher.training.policy.difficulty import Rest, not_too_hard
+from colsearcher.training.policy.difficulty import Difficulty, Rest, not_too_hard
 from colsearcher.training.policy.guards import Collapse, guard_of
 from colsearcher.training.policy.recipe import Recipe
 from colsearcher.training.policy.samplers import Sampler, TransformersSampler
@@ -58,7 +58,7 @@ class StageData:
     held_out_source: Source
     protocol: Protocol
     judge: Judge | None = None
-    difficulty: Mapping[str, int | None] | None = None
+    difficulty: Mapping[str, Difficulty] | None = None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,14 @@ from fake_retriever import BrokenShelf, Shelf
 from colsearcher.agent.protocol import REASONING
 from colsearcher.agent.record import Budgets
 from colsearcher.indexes.errors import UserError
-from colsearcher.training.policy.difficulty import Rest, not_too_hard, read_difficulty, rollouts_until_right, write_difficulty
+from colsearcher.training.policy.difficulty import (
+    Difficulty,
+    Rest,
+    not_too_hard,
+    read_difficulty,
+    rollouts_until_right,
+    write_difficulty,
+)
 from colsearcher.training.question import Question
 
 QUESTIONS = [
@@ -25,19 +32,32 @@ def test_rollouts_until_one_is_right():
             QUESTIONS, engine, Shelf(), REASONING, Budgets(), most=3, on_round=lambda turn, left: rounds.append((turn, left))
         )
     )
-    assert {question.id: rollouts for question, rollouts in found.items()} == {"a": 1, "b": 2, "c": None}
+    assert {question.id: rollouts for question, rollouts in found.items()} == {
+        "a": Difficulty(1, 1),
+        "b": Difficulty(2, 2),
+        "c": Difficulty(None, 3),
+    }
     assert rounds == [(1, 3), (2, 2), (3, 1)]
+
+
+def test_rounds_go_on_where_they_ended():
+    engine = ScriptedEngine([[f"</think>\n<answer> {answer} </answer>"] for answer in ("no", "x")])
+    rounds = []
+    ((question, difficulty),) = rollouts_until_right(
+        QUESTIONS[2:], engine, Shelf(), REASONING, Budgets(), most=6, tried=3, on_round=lambda turn, left: rounds.append(turn)
+    )
+    assert (question.id, difficulty, rounds) == ("c", Difficulty(5, 5), [4, 5])
 
 
 def test_a_search_that_failed_says_nothing_of_a_question():
     search, right = ["<begin_of_query>which b<end_of_query>"], ["</think>\n<answer> one </answer>"]
     engine = ScriptedEngine([right, search, search, search, search])
     found = dict(rollouts_until_right(QUESTIONS, engine, BrokenShelf(), REASONING, Budgets(), most=2))
-    assert {question.id: rollouts for question, rollouts in found.items()} == {"a": 1}
+    assert {question.id: rollouts for question, rollouts in found.items()} == {"a": Difficulty(1, 1)}
 
 
 def test_what_took_more_rollouts_than_the_hardest_is_left_out():
-    known = {"a": 3, "b": None}  # of c nothing is known
+    known = {"a": Difficulty(3, 3), "b": Difficulty(None, 16)}  # of c nothing is known
     kept = {hardest: [question.id for question in not_too_hard(QUESTIONS, known, hardest)] for hardest in (0, 2, 3)}
     assert kept == {0: ["a", "b", "c"], 2: [], 3: ["a"]}
     assert not_too_hard(QUESTIONS, None, 3) == QUESTIONS
@@ -45,8 +65,9 @@ def test_what_took_more_rollouts_than_the_hardest_is_left_out():
 
 def test_a_file_of_difficulties(tmp_path):
     path = tmp_path / "difficulty.jsonl"
-    write_difficulty(path, {"a": 3, "b": None})
-    assert read_difficulty(path) == {"a": 3, "b": None}
+    known = {"a": Difficulty(3, 3), "b": Difficulty(None, 16)}
+    write_difficulty(path, known)
+    assert read_difficulty(path) == known and [file.name for file in tmp_path.iterdir()] == ["difficulty.jsonl"]
     with pytest.raises(UserError, match="train data difficulty"):
         read_difficulty(tmp_path / "none")
     path.write_text("[1]\n")

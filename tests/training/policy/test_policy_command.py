@@ -10,6 +10,7 @@ from tiny_policy import tiny_policy
 
 from colsearcher.agent.cli import main
 from colsearcher.agent.policy import load_policy
+from colsearcher.training.policy.difficulty import Difficulty, read_difficulty, write_difficulty
 from colsearcher.training.policy.recipe import STAGES, read_recipe, recipe_path
 
 TEXTS = {
@@ -49,6 +50,20 @@ def folder(tmp_path_factory):
 def command(folder, *more):
     words = ["train", "policy", "--qa", folder / "qa.jsonl", "--policy", folder / "policy", "--recipe", "practice"]
     return [*words, *(word for change in SMALL for word in ("--set", change)), *more]
+
+
+@pytest.mark.slow
+def test_how_hard_questions_are_is_asked_no_more_often_than_it_must_be(folder, tmp_path):
+    out = tmp_path / "difficulty.jsonl"
+    words = ["train", "data", "difficulty", "--qa", folder / "qa.jsonl", "--policy", folder / "policy", "--out", out]
+    assert "round 2 of at most 2: 3 questions left" in call(*words, "--most", "2").stderr
+    known = {name: Difficulty(None, 2) for name in "012"}  # a random policy answers nothing right
+    assert read_difficulty(out) == known
+    done = call(*words, "--most", "2")
+    assert "3 known already" in done.stderr and "round" not in done.stderr and "0 of 3 answered right" in done.stdout
+    write_difficulty(out, known | {"1": Difficulty(1, 1)})
+    more = call(*words, "--most", "3").stderr
+    assert "round 3 of at most 3: 2 questions left" in more and "round 2" not in more
 
 
 @pytest.mark.slow
@@ -107,7 +122,7 @@ def test_what_is_wrong_is_said(folder, capsys):
     assert "is left to learn from" in complaint(*command(folder, "--exclude", folder / "qa.jsonl", "--out", folder / "none"))
     assert "name a model with --judge" in complaint(*command(folder, "--set", "rewards=vrag", "--out", folder / "none"))
     assert "name them with --eval-qa" in complaint(*command(folder, "--eval-limit", 2, "--out", folder / "none"))
-    (folder / "difficulty.jsonl").write_text('{"id": "0", "rollouts": 3}\n')
+    (folder / "difficulty.jsonl").write_text('{"id": "0", "rollouts": 3, "tried": 3}\n')
     assert "--set hardest" in complaint(*command(folder, "--difficulty", folder / "difficulty.jsonl", "--out", folder / "none"))
     assert "name its file with --difficulty" in complaint(*command(folder, "--set", "hardest=5", "--out", folder / "none"))
     assert "holds no run" in complaint("train", "report", folder)
