@@ -18,10 +18,7 @@ Two things are done so that every such API will do:
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from io import BytesIO
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -79,17 +76,6 @@ def _piece(token: int) -> bytes:
     return token.to_bytes((token.bit_length() + 7) // 8)[1:]
 
 
-@dataclass(frozen=True, eq=False)
-class SentPicture(Picture):
-    """One image, ready to be sent.
-
-    Attributes:
-        url: a data URL of the PNG.
-    """
-
-    url: str
-
-
 class ChatEngine(HttpEngine):
     """A hosted policy.
 
@@ -122,10 +108,7 @@ class ChatEngine(HttpEngine):
                 f"{self.name} is shown no pictures. Write ?sees behind the address in --engine if it takes them."
             )
         image = draw_in_tokens(image, max_tokens, _SIDE)
-        file = BytesIO()
-        image.save(file, "PNG")
-        url = f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
-        picture = SentPicture(image, (image.height // _SIDE, image.width // _SIDE), url)
+        picture = Picture(image, (image.height // _SIDE, image.width // _SIDE))
         return [_PICTURE] * picture.tokens, picture
 
     def encode(self, text: str) -> list[int]:
@@ -142,8 +125,7 @@ class ChatEngine(HttpEngine):
 
     def _send(self, turn: Turn, seed: int) -> Stream:
         sampling, session = turn.sampling, self._own(turn)
-        pictures = (picture for _, picture in session.pictures if isinstance(picture, SentPicture))
-        messages = messages_of(session.tokens, pictures)
+        messages = messages_of(session.tokens, (picture for _, picture in session.pictures))
         body: dict[str, Any] = {"model": self.model, "messages": messages, "stream": True}
         # What is at its default is not sent: some policies take no other value and refuse the parameter.
         if sampling.temperature != 1:
@@ -172,7 +154,7 @@ class ChatEngine(HttpEngine):
             raise ModelProblem(f"{self.client.url} has no model «{self.model}». Choose one of these: {known}.")
 
 
-def messages_of(tokens: Sequence[int], pictures: Iterable[SentPicture] = ()) -> list[dict[str, Any]]:
+def messages_of(tokens: Sequence[int], pictures: Iterable[Picture] = ()) -> list[dict[str, Any]]:
     """The chat that a conversation is sent as; what the assistant has begun to write goes to the end of the user's message.
 
     Args:
@@ -190,8 +172,8 @@ def messages_of(tokens: Sequence[int], pictures: Iterable[SentPicture] = ()) -> 
     return [{"role": role, "content": _content(parts)} for role, parts in messages]
 
 
-def _parts(tokens: Sequence[int], pictures: Iterator[SentPicture]) -> list[str | SentPicture]:
-    parts: list[str | SentPicture] = []
+def _parts(tokens: Sequence[int], pictures: Iterator[Picture]) -> list[str | Picture]:
+    parts: list[str | Picture] = []
     at = 0
     while at < len(tokens):
         if tokens[at] == _PICTURE:
@@ -204,15 +186,15 @@ def _parts(tokens: Sequence[int], pictures: Iterator[SentPicture]) -> list[str |
     return parts
 
 
-def _content(parts: Sequence[str | SentPicture]) -> str | list[dict[str, Any]]:
+def _content(parts: Sequence[str | Picture]) -> str | list[dict[str, Any]]:
     """Text that nothing stands between is one text; without pictures, all of it."""
     joined: list[dict[str, Any]] = []
     for is_text, group in groupby(parts, lambda part: isinstance(part, str)):
         if is_text:
             joined.append({"type": "text", "text": "".join(map(str, group))})
         else:
-            joined += [{"type": "image_url", "image_url": {"url": part.url}} for part in group if isinstance(part, SentPicture)]
-    return joined if any(isinstance(part, SentPicture) for part in parts) else "".join(map(str, parts))
+            joined += [{"type": "image_url", "image_url": {"url": part.url}} for part in group if isinstance(part, Picture)]
+    return joined if any(isinstance(part, Picture) for part in parts) else "".join(map(str, parts))
 
 
 def _arrivals(events: EventStream, stop: Sequence[str], limit: int) -> Iterator[Arrival]:

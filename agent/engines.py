@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from colsearcher.agent.embedded_policy import DEFAULT, EMBEDDED
 from colsearcher.agent.engine import ENGINES
-from colsearcher.agent.policy import Device, load_policy, picture_cutter, policy_source, policy_title, sees_pages
+from colsearcher.agent.policy import Device, load_policy, picture_cutter, policy_source, policy_title
 from colsearcher.indexes.errors import UserError
 
 if TYPE_CHECKING:
@@ -71,9 +71,17 @@ def load_engine(
 
         client = HttpClient(engine, os.environ.get("VLLM_API_KEY"))
         names = (policy_source(policy), policy_title(policy), policy)
-        served = VllmServerEngine(client, _tokenizer(policy, offline), names, context)
-        words = ", shown words: a vLLM server takes no pictures" if sees_pages(names[0], offline=offline) else ""
-        return LoadedEngine(served, f"policy {served.name} at {client.url} ({served.revision}, {served.logprobs_mode}){words}")
+        cutter = picture_cutter(names[0], offline=offline)
+        served = VllmServerEngine(client, _tokenizer(policy, offline), names, context, cutter)
+        told = f"policy {served.name} at {client.url} ({served.revision}, {served.logprobs_mode})"
+        if cutter:
+            how = (
+                "sees pages"
+                if served.sees
+                else "shown words; a server started with --enable-scale-out (vLLM 0.31) is shown pages"
+            )
+            told = f"{told}, {how}"
+        return LoadedEngine(served, told)
     if engine.startswith("openai:"):
         from colsearcher.agent.chat_engine import ChatEngine
         from colsearcher.agent.http_client import HttpClient

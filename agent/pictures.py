@@ -7,8 +7,11 @@ token, and give it a position of three parts, time, row and column; what follows
 from __future__ import annotations
 
 import hashlib
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
@@ -42,6 +45,13 @@ class Picture:
     @property
     def tokens(self) -> int:
         return self.grid[0] * self.grid[1]
+
+    @cached_property
+    def url(self) -> str:
+        """The image as a data URL, which a server is sent at each turn anew."""
+        file = BytesIO()
+        self.image.save(file, "PNG")
+        return f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +104,10 @@ class PictureCutter:
         digest = hashlib.sha256(values.numpy().tobytes()).hexdigest()[:16]
         grid = image.height // self.side, image.width // self.side
         return CutPicture(image, grid, values, (rows, columns), digest)
+
+    def sizes(self, context: int) -> dict[str, int]:
+        """The limits within which an image processor of the checkpoint leaves as it is what was cut here."""
+        return {"shortest_edge": SMALLEST * self.side**2, "longest_edge": context * self.side**2}
 
     def ids(self, picture: Picture) -> list[int]:
         """The tokens that stand for a picture."""
@@ -167,6 +181,20 @@ def places_of(ids: Sequence[int], pad: int | None, pictures: Sequence[Picture]) 
     if filled != [place for place, token in enumerate(ids) if token == pad]:
         raise ValueError("the pictures are not those that the tokens stand for")
     return places
+
+
+def one_token_each(ids: Sequence[int], pad: int, pictures: Sequence[tuple[int, Picture]]) -> list[int]:
+    """The ids with one `pad` for each picture, as vLLM takes them, which makes as many of it as the image has squares.
+
+    Args:
+        pictures: with where among the ids those of each begin.
+    """
+    short: list[int] = []
+    after = 0
+    for at, picture in pictures:
+        short += [*ids[after:at], pad]
+        after = at + picture.tokens
+    return [*short, *ids[after:]]
 
 
 def model_inputs(pictures: Sequence[CutPicture]) -> dict[str, torch.Tensor]:

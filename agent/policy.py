@@ -159,24 +159,37 @@ def _load_folder(
             model = kind.from_pretrained(name, local_files_only=offline, dtype=getattr(torch, dtype))
             cutter = _cutter(config, name, offline)
     except (OSError, ValueError) as problem:
-        first = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
-        where = "in the local cache" if offline else "on the hub"
-        raise ModelProblem(
-            f"The policy «{name}» is neither a model folder nor found {where} ({first}). "
-            "Give --policy a folder, a hub id, or leave it out for the embedded one."
-        ) from problem
+        raise _not_found(name, offline, problem) from problem
     model.to(place)  # type: ignore[arg-type]  # the stub of transformers' wrapper lost the argument's type
     return model.eval(), tokenizer, cutter
+
+
+def _not_found(name: str, offline: bool, problem: Exception) -> ModelProblem:
+    first = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
+    where = "in the local cache" if offline else "on the hub"
+    return ModelProblem(
+        f"The policy «{name}» is neither a model folder nor found {where} ({first}). "
+        "Give --policy a folder, a hub id, or leave it out for the embedded one."
+    )
+
+
+def sees_pages(name: str, *, local: bool = False) -> bool:
+    """Whether a policy, as `load_policy` takes it, is one that sees; nothing but its configuration is looked at.
+
+    Raises:
+        ModelProblem: it has none.
+    """
+    source = policy_source(adapter_base(name) or name)
+    offline = local or Path(source).is_dir()
+    try:
+        return _config(source, offline).model_type in MODEL_TYPES
+    except (OSError, ValueError) as problem:
+        raise _not_found(source, offline, problem) from problem
 
 
 def picture_cutter(name: str, *, offline: bool) -> PictureCutter | None:
     """What cuts images up for the policy in a folder or on a hub; None for one that does not see."""
     return _cutter(_config(name, offline), name, offline)
-
-
-def sees_pages(name: str, *, offline: bool) -> bool:
-    """Whether the policy in a folder or on a hub is one that sees; nothing but its configuration is looked at."""
-    return _config(name, offline).model_type in MODEL_TYPES
 
 
 def _config(name: str, offline: bool) -> Any:

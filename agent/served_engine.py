@@ -81,18 +81,16 @@ class ServedEngine(ABC):
     def decode(self, ids: Sequence[int]) -> str: ...
 
     @property
-    def sees(self) -> bool:
-        return False
+    @abstractmethod
+    def sees(self) -> bool: ...
 
     @property
+    @abstractmethod
     def pad_token(self) -> int | None:
         """The token that stands for a square of a picture; None where there are no pictures."""
-        return None
 
-    def picture(self, image: Image.Image, max_tokens: int) -> tuple[list[int], Picture]:
-        raise EngineProblem(
-            f"{self.name} is shown no pictures by this engine. Use --engine transformers or vllm for a policy that sees."
-        )
+    @abstractmethod
+    def picture(self, image: Image.Image, max_tokens: int) -> tuple[list[int], Picture]: ...
 
     def start(self, prompt_ids: Sequence[int]) -> ServedSession:
         check_prompt(self.name, prompt_ids, self.context)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from colsearcher.agent.engine import EngineProblem, Turn
-from colsearcher.agent.pictures import SMALLEST, PictureCutter, SeeingEngine
+from colsearcher.agent.pictures import PictureCutter, SeeingEngine, one_token_each
 from colsearcher.agent.policy_tokenizer import PolicyTokenizer, TokenizedEngine
 from colsearcher.agent.served_engine import Arrival, PrefixCache, ServedEngine, ServedSession, Stream
 from colsearcher.agent.vllm_sampling import LogprobsMode, arrival, check_mode, sampling_parameters
@@ -147,11 +147,8 @@ class VllmEngine(TokenizedEngine, SeeingEngine, ServedEngine):
         stream = _StepStream(turn, self, str(self._sent))
         try:
             check_mode(self.logprobs_mode, turn.sampling)
-            # To take a token out of the distribution would change the logprobs of all others: to sample it ends the turn.
-            never = list(self.never_written)
-            parameters = SamplingParams(
-                **sampling_parameters(turn, seed), stop_token_ids=never, output_kind=RequestOutputKind.DELTA
-            )
+            asked = sampling_parameters(turn, seed, self.never_written)
+            parameters = SamplingParams(**asked, output_kind=RequestOutputKind.DELTA)
             adapter = None if self._adapter is None else self._adapters[self._adapter]
             self.llm.add_request(stream.name, self._prompt(self._own(turn)), parameters, lora_request=adapter)
         except (EngineProblem, ValueError) as problem:
@@ -162,22 +159,16 @@ class VllmEngine(TokenizedEngine, SeeingEngine, ServedEngine):
         return stream
 
     def _prompt(self, session: ServedSession) -> dict[str, Any]:
-        """A conversation as vLLM takes it: one token for each picture, of which it makes as many as the image has squares.
+        """A conversation as vLLM takes it.
 
         The limits that keep it from drawing an image anew are always the same, for its caches know an image by them as well.
         """
         if self.cutter is None or not session.pictures:
             return {"prompt_token_ids": list(session.tokens)}
-        ids: list[int] = []
-        after = 0
-        for at, picture in session.pictures:
-            ids += [*session.tokens[after:at], self.cutter.pad]
-            after = at + picture.tokens
-        square = self.cutter.side**2
         return {
-            "prompt_token_ids": [*ids, *session.tokens[after:]],
+            "prompt_token_ids": one_token_each(session.tokens, self.cutter.pad, session.pictures),
             "multi_modal_data": {"image": [picture.image for _, picture in session.pictures]},
-            "mm_processor_kwargs": {"size": {"shortest_edge": SMALLEST * square, "longest_edge": self.context * square}},
+            "mm_processor_kwargs": {"size": self.cutter.sizes(self.context)},
         }
 
     def _wait(self, seconds: float) -> Iterable[Stream]:
@@ -201,11 +192,7 @@ class VllmEngine(TokenizedEngine, SeeingEngine, ServedEngine):
         tokens = tuple(
             (token, chosen[token].logprob) for token, chosen in zip(choice.token_ids, choice.logprobs or (), strict=True)
         )
-        if tokens and tokens[-1][0] in self.never_written:
-            problem = EngineProblem(f"{self.name} wrote a token that stands for a part of a picture.")
-            stream.arrivals.append(Arrival(tokens[:-1], problem=problem))
-        else:
-            stream.arrivals.append(arrival(tokens, choice.finish_reason, choice.stop_reason))
+        stream.arrivals.append(arrival(tokens, choice.finish_reason, choice.stop_reason, self.never_written))
         if choice.finish_reason is not None:
             del self._streams[stream.name]
         return stream

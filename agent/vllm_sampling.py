@@ -8,6 +8,7 @@ each mode is right for some turns only, and a turn that it is wrong for is refus
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from colsearcher.agent.engine import EngineProblem, Sampling, StopReason, Turn
@@ -16,8 +17,11 @@ from colsearcher.agent.served_engine import Arrival
 LogprobsMode = Literal["raw_logprobs", "processed_logprobs"]
 
 
-def sampling_parameters(turn: Turn, seed: int) -> dict[str, Any]:
+def sampling_parameters(turn: Turn, seed: int, never: Sequence[int] = ()) -> dict[str, Any]:
     """The names are those of vLLM's `SamplingParams` and of its completions API.
+
+    To take a token out of the distribution would change the logprobs of all others: to sample one that must `never` be ends
+    the turn, see `arrival`.
 
     What a model's `generation_config` would change (top_k, a repetition penalty) is set to nothing: it would make another
     distribution of what the policy says.
@@ -35,6 +39,7 @@ def sampling_parameters(turn: Turn, seed: int) -> dict[str, Any]:
         "max_tokens": min(sampling.max_tokens, turn.session.room),
         "logprobs": 0,
         "stop": list(turn.stop),
+        "stop_token_ids": list(never),
         "include_stop_str_in_output": True,
         "skip_special_tokens": False,
         "spaces_between_special_tokens": False,
@@ -60,8 +65,12 @@ def check_mode(mode: LogprobsMode, sampling: Sampling) -> None:
         )
 
 
-def arrival(tokens: tuple[tuple[int, float], ...], finish: str | None, stop_reason: str | int | None) -> Arrival:
+def arrival(
+    tokens: tuple[tuple[int, float], ...], finish: str | None, stop_reason: str | int | None = None, never: Sequence[int] = ()
+) -> Arrival:
     """What vLLM says of a turn. Its «stop» means a stop string if it names one, and the end of the message otherwise."""
+    if tokens and tokens[-1][0] in never:
+        return Arrival(tokens[:-1], problem=EngineProblem("The policy wrote a token that stands for a part of a picture."))
     if finish is None:
         return Arrival(tokens)
     if finish == "stop":

@@ -3,21 +3,26 @@ script."""
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 import threading
 import time
+from base64 import b64decode
 from collections.abc import Sequence
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel
+from PIL import Image
 from tiny_policy import tiny_policy
 
-from colsearcher.agent.engine import Sampling, StopReason, Turn, take_turn
+from colsearcher.agent.engine import Generation, Sampling, Session, StopReason, Turn, take_turn
+from colsearcher.agent.policy import Policy
 from colsearcher.agent.transformers_engine import TransformersEngine
 
 ROOT = "/models/tiny"  # where the policy was loaded from, as a list of models says it
@@ -104,16 +109,19 @@ class FakeServer:
 
 
 class CompletionServer(FakeServer):
-    """Speaks vLLM's completions API.
+    """Speaks vLLM's completions API and, for a policy that sees, its API of tokens in and tokens out.
 
     Attributes:
+        scale_out: whether it has the latter; pictures are cut as the checkpoint's processor has it, whatever size they come in.
         per_event: tokens in one event.
         fault: `status` refuses a completion, `error` sends an error event after two tokens, `break` ends the connection there.
     """
 
-    def __init__(self, context: int = 2048, raw: bool = False) -> None:
+    def __init__(self, context: int = 2048, raw: bool = False, policy: Policy | None = None) -> None:
         super().__init__()
-        self.engine = TransformersEngine(tiny_policy(context))
+        self.policy = policy or tiny_policy(context)
+        self.engine = TransformersEngine(self.policy, context)
+        self.scale_out = policy is not None
         self.raw = raw
         self.per_event = 1
         self.fault = ""
@@ -130,6 +138,10 @@ class CompletionServer(FakeServer):
         elif path == "/metrics":
             lines = ['vllm:prefix_cache_queries_total{engine="0"} 70.0', 'vllm:prefix_cache_hits_total{engine="0"} 6e1']
             handler.answer("\n".join(["# HELP a comment", *lines, 'vllm:prefix_cache_hits_total{engine="1"} 4.0']))
+        elif path == "/openapi.json":
+            fields = {"GenerateRequest": {"properties": {"content_parts": {}, "return_token_ids": {}}}}
+            described = {"paths": {"/inference/v1/generate": {}}, "components": {"schemas": fields}}
+            handler.answer(described if self.scale_out else {"paths": {}, "components": {"schemas": {}}})
         else:
             handler.answer({"detail": "Not Found"}, 404)
 
@@ -140,6 +152,8 @@ class CompletionServer(FakeServer):
             handler.answer({"tokens": self.engine.encode(body["prompt"])})
         elif self.fault == "status" and body.get("stream"):
             handler.answer({"error": {"message": "The model's context is full.\n"}}, 400)
+        elif path == "/inference/v1/generate" and self.scale_out:
+            handler.stream(self._generated(body))
         else:
             choices = self._choices(body)
             if not body.get("stream"):
@@ -162,20 +176,54 @@ class CompletionServer(FakeServer):
         elif not (Path(body["lora_path"]) / "adapter_model.safetensors").is_file():
             handler.answer({"error": {"message": f"No adapter found for '{body['lora_path']}'"}}, 404)
         else:
-            base = tiny_policy(self.engine.context)
-            model: Any = PeftModel.from_pretrained(base.model, body["lora_path"]).eval()
-            self.adapters[name] = TransformersEngine(replace(base, model=model))
+            model: Any = PeftModel.from_pretrained(copy.deepcopy(self.policy.model), body["lora_path"]).eval()
+            self.adapters[name] = TransformersEngine(replace(self.policy, model=model))
             handler.answer(f"Success: LoRA adapter '{name}' added successfully.")
 
+    def _generated(self, body: dict[str, Any]) -> list[dict[str, Any] | str]:
+        engine, asked = self.adapters.get(body["model"], self.engine), body["sampling_params"]
+        assert engine.cutter is not None
+        place = body["token_ids"].index(engine.cutter.pad)
+        ids, shown = [], []
+        images = iter(body["content_parts"])
+        for token in body["token_ids"][place:]:
+            if token != engine.cutter.pad:
+                ids.append(token)
+                continue
+            file = BytesIO(b64decode(next(images)["url"].partition(",")[2]))
+            image = engine.cutter.processor(images=[Image.open(file)], return_tensors="pt")
+            _, rows, columns = image["image_grid_thw"][0].tolist()
+            side = engine.cutter.side // 2
+            picture = engine.cutter.cut(Image.open(file).resize((columns * side, rows * side)), rows * columns)
+            ids += [token] * picture.tokens
+            shown.append(picture)
+        with self._lock:
+            session = engine.start(body["token_ids"][:place])
+            session.append(ids, shown)
+            whole = session.ids
+            written = self._written(engine, session, asked)
+        events: list[dict[str, Any] | str] = []
+        for number, (token, logprob) in enumerate(zip(written.ids, written.logprobs, strict=True)):
+            said = {"content": [{"token": f"token_id:{token}", "logprob": logprob}]}
+            events.append({"choices": [{"token_ids": [token], "logprobs": said, "finish_reason": None}]})
+            if number == 0:
+                events[0] |= {"prompt_token_ids": list(whole)}  # type: ignore[operator]
+        events[-1]["choices"][0]["finish_reason"] = FINISH.get(written.stop, "length")  # type: ignore[index]
+        return events
+
+    def _written(self, engine: TransformersEngine, session: Session, asked: dict[str, Any]) -> Generation:
+        sampling = Sampling(asked["temperature"], asked["top_p"], asked["seed"], asked["max_tokens"])
+        try:
+            return take_turn(engine, Turn(session, sampling, asked.get("stop", ())))
+        finally:
+            session.close()
+
     def _choices(self, body: dict[str, Any]) -> list[dict[str, Any]]:
-        sampling = Sampling(body["temperature"], body["top_p"], body["seed"], body["max_tokens"])
         engine = self.adapters.get(body["model"], self.engine)
         with self._lock:
             session = engine.start(body["prompt"])
-            turn = Turn(session, sampling, body.get("stop", ()))
-            written = take_turn(engine, turn)
-            session.close()
-            temperature = 1.0 if self.raw else sampling.temperature or 1.0
+            written = self._written(engine, session, body)
+            temperature = 1.0 if self.raw else body["temperature"] or 1.0
             logprobs_T_V = _logprobs_T_V(engine, session.ids, temperature)[len(body["prompt"]) - 1 :]
         choices = []
         for start in range(0, len(written.ids), self.per_event):

@@ -46,10 +46,10 @@ def saved(policy: Policy, folder):
     return folder
 
 
-def train(start, folder, recipe=RECIPE, tell=lambda text: None, sampler=None) -> tuple[Policy, RunFolder]:
+def train(start, folder, recipe=RECIPE, tell=lambda text: None, sampler=None, viewer=None) -> tuple[Policy, RunFolder]:
     """Train what is in `start`; a folder that is a run already goes on."""
     shelf = Shelf()
-    world = World(QUESTIONS, lambda question: shelf, GUIDED, RewardSum((Term(letters),)), recipe.budgets())
+    world = World(QUESTIONS, lambda question: shelf, GUIDED, RewardSum((Term(letters),)), recipe.budgets(), viewer)
     policy = trainable(str(start), recipe.lora_rank, "cpu")
     run = RunFolder(folder)
     if not (folder / "config.json").is_file():

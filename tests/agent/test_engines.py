@@ -54,14 +54,16 @@ def test_a_server_is_found_by_its_address(folder, monkeypatch):
         assert "pictures" not in served.told
 
 
-def test_a_policy_that_sees_is_shown_words_by_a_server_and_that_is_said(tmp_path, monkeypatch):
+def test_what_a_server_shows_to_a_policy_that_sees_is_said(tmp_path, monkeypatch):
     policy = tiny_vision_policy()
     folder = str(store(policy, tmp_path / "sees"))
-    with CompletionServer() as server:
-        monkeypatch.setattr("fake_model_server.ROOT", folder)
-        monkeypatch.setattr(server, "engine", TransformersEngine(policy))
+    monkeypatch.setattr("fake_model_server.ROOT", folder)
+    with CompletionServer(policy=policy) as server:
+        seeing = load_engine(folder, server.url, local=True)
+        server.scale_out = False
         blind = load_engine(folder, server.url, local=True)
-    assert "shown words: a vLLM server takes no pictures" in blind.told and not blind.engine.sees
+    assert seeing.told.endswith(", sees pages") and seeing.engine.sees
+    assert "shown words; a server started with --enable-scale-out" in blind.told and not blind.engine.sees
 
 
 @pytest.mark.parametrize("name", ["vllm2", "ftp://x", "openai:small", "openai:@http://x/v1", "openai:m@ftp://x", "http://"])

@@ -4,6 +4,7 @@ import json
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,17 +14,19 @@ from fake_retriever import Shelf
 from PIL import Image, ImageDraw
 from tiny_vision_policy import KINDS, store, tiny_vision_policy
 
+from colsearcher.agent import policy as policy_module
 from colsearcher.agent.chat_engine import ChatEngine
 from colsearcher.agent.embedded_policy import TRAINED
-from colsearcher.agent.engine import EngineProblem, Sampling, StopReason, Turn, take_turn
+from colsearcher.agent.engine import EngineProblem, Generation, Sampling, StopReason, Turn, take_turn
 from colsearcher.agent.engines import load_engine
 from colsearcher.agent.http_client import HttpClient
-from colsearcher.agent.policy import Policy, policy_source
+from colsearcher.agent.policy import Policy, load_policy, policy_source
 from colsearcher.agent.protocol import GUIDED, REASONING
 from colsearcher.agent.record import Budgets, Task
 from colsearcher.agent.rollout import run_rollouts
 from colsearcher.agent.transformers_engine import TransformersEngine
 from colsearcher.agent.vllm_server import VllmServerEngine
+from colsearcher.training.policy.adapters import save_policy, trainable
 
 pytestmark = [
     pytest.mark.vllm,
@@ -283,43 +286,103 @@ if __name__ == "__main__":
     folder = sys.argv[1]
     cutter = picture_cutter(folder, offline=True)
     tokenizer = load_tokenizer("tiny", folder, offline=True)
-    engine = VllmEngine(tokenizer, folder, 2048, dtype="float32", eager=True, cutter=cutter)
+    engine = VllmEngine(tokenizer, folder, 2048, dtype="float32", eager=True, cutter=cutter, adapter_rank=8)
     said = []
-    session = engine.start(engine.encode("which page? "))
-    for images in json.loads(sys.argv[2]):
-        for image in images:
-            ids, picture = engine.picture(Image.open(image), 40)
-            session.append([*engine.encode(" page "), *ids, *engine.encode(", and so on" * 12)], [picture])
-        turn = take_turn(engine, Turn(session, Sampling(max_tokens=8)))
-        said.append([list(turn.ids), list(turn.logprobs)])
-    cache = engine.prefix_cache()
-    told = {"turns": said, "ids": list(session.ids), "sees": engine.sees, "hits": cache.hits}
-    pathlib.Path(sys.argv[3]).write_text(json.dumps(told))
+    hits = 0
+    for adapter in (None, "trained"):
+        session = engine.start(engine.encode("which page? "))
+        for images in json.loads(sys.argv[2]):
+            for image in images:
+                ids, picture = engine.picture(Image.open(image), 40)
+                session.append([*engine.encode(" page "), *ids, *engine.encode(", and so on" * 12)], [picture])
+            turn = take_turn(engine, Turn(session, Sampling(max_tokens=8)))
+            said.append([list(turn.ids), list(turn.logprobs)])
+        if adapter is None:
+            hits = engine.prefix_cache().hits
+            engine.add_adapter("trained", pathlib.Path(sys.argv[3]))
+            engine.use_adapter("trained")
+    told = {"turns": said, "ids": list(session.ids), "sees": engine.sees, "hits": hits}
+    pathlib.Path(sys.argv[4]).write_text(json.dumps(told))
 """
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_vllm_in_process_sees_what_transformers_sees(kind, tmp_path: Path):
-    """Pictures before and after what the policy has written, one of them drawn smaller and one a narrow strip."""
+def drawn(folder: Path) -> list[list[str]]:
+    """Pictures before and after what a policy has written, one of them drawn smaller and one a narrow strip."""
     images = []
     for number, size in enumerate([(120, 90), (700, 500), (90, 400), (56, 112)]):
         image = Image.new("RGB", size, "white")
         ImageDraw.Draw(image).ellipse((10, 20, 50 + 10 * number, 70), fill=(40 * number, 90, 200))
-        image.save(tmp_path / f"{number}.png")
-        images.append(str(tmp_path / f"{number}.png"))
-    shown = [images[:1], images[1:3], images[3:]]
-    engine = TransformersEngine(tiny_vision_policy(kind))
-    folder = store(tiny_vision_policy(kind), tmp_path / "policy")
-    said = in_process(SEEING_IN_PROCESS, tmp_path, str(folder), json.dumps(shown))
+        image.save(folder / f"{number}.png")
+        images.append(str(folder / f"{number}.png"))
+    return [images[:1], images[1:3], images[3:]]
+
+
+@dataclass(frozen=True)
+class Seeing:
+    """A policy that sees and an adapter on it, and what transformers writes with the one and with the other.
+
+    Attributes:
+        turns: ids and logprobs, those of the adapter last.
+        ids: of the adapter's conversation.
+    """
+
+    folder: Path
+    adapter: Path
+    shown: list[list[str]]
+    turns: list[tuple[tuple[int, ...], object]]
+    ids: tuple[int, ...]
+
+
+def looked(engine: VllmServerEngine | TransformersEngine, shown: list[list[str]]) -> tuple[list[Generation], tuple[int, ...]]:
+    """A turn after each group of pictures."""
     session = engine.start(engine.encode("which page? "))
-    for group, (ids, logprobs) in zip(shown, said["turns"], strict=True):
-        for image in group:
+    turns = []
+    for images in shown:
+        for image in images:
             tokens, picture = engine.picture(Image.open(image), 40)
             session.append([*engine.encode(" page "), *tokens, *engine.encode(", and so on" * 12)], [picture])
-        turn = take_turn(engine, Turn(session, Sampling(max_tokens=8)))
-        assert (turn.ids, turn.logprobs) == (tuple(ids), pytest.approx(logprobs, abs=2e-3))
-    assert said["sees"] and tuple(said["ids"]) == session.ids
+        turns.append(take_turn(engine, Turn(session, Sampling(max_tokens=8))))
+    return turns, session.ids
+
+
+@pytest.fixture
+def seeing(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch) -> Seeing:
+    monkeypatch.setattr(policy_module, "_placement", lambda device: ("cpu", "float32", "test"))
+    folder, shown = store(tiny_vision_policy(request.param), tmp_path / "policy"), drawn(tmp_path)
+    policy = trainable(str(folder), 8)
+    for name, weight in policy.model.named_parameters():
+        if "lora_B" in name:
+            weight.data.normal_(std=0.3)
+    save_policy(policy, tmp_path / "adapter")
+    expected = [
+        looked(TransformersEngine(load_policy(str(place), local=True)), shown) for place in (folder, tmp_path / "adapter")
+    ]
+    assert expected[0][1] != expected[1][1]
+    turns = [(turn.ids, pytest.approx(turn.logprobs, abs=2e-3)) for turns, _ in expected for turn in turns]
+    return Seeing(folder, tmp_path / "adapter", shown, turns, expected[1][1])
+
+
+@pytest.mark.parametrize("seeing", KINDS, indirect=True)
+def test_vllm_in_process_sees_what_transformers_sees(seeing, tmp_path: Path):
+    said = in_process(SEEING_IN_PROCESS, tmp_path, str(seeing.folder), json.dumps(seeing.shown), str(seeing.adapter))
+    assert [(tuple(ids), logprobs) for ids, logprobs in said["turns"]] == seeing.turns
+    assert said["sees"] and tuple(said["ids"]) == seeing.ids
     assert said["hits"] >= 128 + 384, "what came before a turn, pictures and all, was in the prefix cache"
+
+
+@pytest.mark.parametrize("seeing", KINDS, indirect=True)
+def test_a_vllm_server_sees_what_transformers_sees(seeing, tmp_path: Path):
+    with vllm_process.vllm_server(seeing.folder, tmp_path / "log", *FLAGS, *ADAPTERS, "--enable-scale-out") as address:
+        engine = load_engine(str(seeing.folder), address, local=True).engine
+        assert isinstance(engine, VllmServerEngine) and engine.sees
+        turns, _ = looked(engine, seeing.shown)
+        cache = engine.prefix_cache()
+        engine.add_adapter("trained", seeing.adapter)
+        engine.use_adapter("trained")
+        more, ids = looked(engine, seeing.shown)
+    assert [(turn.ids, turn.logprobs) for turn in turns + more] == seeing.turns
+    assert ids == seeing.ids
+    assert cache.hits >= 128 + 384, "what came before a turn, pictures and all, was in the prefix cache"
 
 
 NEVER_WRITTEN = (
@@ -340,4 +403,4 @@ def test_a_policy_that_writes_what_stands_for_pixels_fails_in_vllm(tmp_path: Pat
         policy.model.lm_head.weight[policy.cutter.pad] = policy.model.lm_head.weight.abs().max() * 50
     folder = store(policy, tmp_path / "policy")
     for problem, tokens, written in in_process(NEVER_WRITTEN, tmp_path, str(folder)):
-        assert problem == "tiny wrote a token that stands for a part of a picture." and tokens < 8 and not written
+        assert problem == "The policy wrote a token that stands for a part of a picture." and tokens < 8 and not written

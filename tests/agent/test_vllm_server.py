@@ -1,16 +1,21 @@
 """The engine of vLLM servers against a real HTTP server that speaks their API with a random model; `test_vllm` has vLLM."""
 
+import copy
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
 from fake_model_server import CompletionServer
 from fake_retriever import Shelf
+from PIL import Image
 from tiny_policy import tiny_policy, tiny_policy_of
+from tiny_vision_policy import tiny_vision_policy
 
 from colsearcher.agent.engine import EngineProblem, Sampling, StopReason, Turn, take_turn
 from colsearcher.agent.http_client import HttpClient
+from colsearcher.agent.policy import Policy
 from colsearcher.agent.policy_tokenizer import PolicyTokenizer
 from colsearcher.agent.protocol import REASONING
 from colsearcher.agent.record import Budgets, Task
@@ -255,6 +260,58 @@ def test_logprobs_of_another_distribution_are_refused(raw):
                 continue
             written = take_turn(engine, turn)
             assert written.logprobs == pytest.approx(uncached_logprobs(session.ids, sampling.temperature)[-4:], abs=1e-4)
+
+
+def looking(server: CompletionServer, policy: Policy) -> VllmServerEngine:
+    return VllmServerEngine(HttpClient(server.url), PolicyTokenizer("tiny", policy.tokenizer), ["served"], None, policy.cutter)
+
+
+def test_pictures_are_sent_where_they_stand():
+    policy = tiny_vision_policy()
+    with CompletionServer(policy=policy) as server:
+        engine, direct = looking(server, policy), TransformersEngine(policy)
+        here, there = (one.start(one.encode("which page? ")) for one in (direct, engine))
+        for image in (Image.new("RGB", (700, 500), "navy"), Image.new("RGB", (56, 112), "red")):
+            for one, session in ((direct, here), (engine, there)):
+                ids, picture = one.picture(image, 40)
+                session.append([*ids, *one.encode(", this one")], [picture])
+            written, expected = (
+                take_turn(one, Turn(session, Sampling(max_tokens=6), ["\x00"]))
+                for one, session in ((engine, there), (direct, here))
+            )
+            assert written.ids == expected.ids and written.stop == expected.stop
+            assert written.logprobs == pytest.approx(expected.logprobs, abs=1e-4)
+        assert there.ids == here.ids
+        sent = server.requests[-1]
+        assert sent["token_ids"].count(policy.cutter.pad) == 2 == len(sent["content_parts"]), "one token for each picture"
+        assert sent["sampling_params"]["stop_token_ids"] == list(policy.cutter.never_written)
+
+
+def test_pictures_that_the_server_draws_in_another_size_are_refused():
+    policy = tiny_vision_policy()
+    with CompletionServer(policy=policy) as server:
+        engine = looking(server, policy)
+        larger = copy.deepcopy(policy.cutter.processor)
+        larger.size = {"shortest_edge": 64 * 28**2, "longest_edge": 128 * 28**2}
+        server.engine.cutter = replace(policy.cutter, processor=larger)
+        session = engine.start(engine.encode("which page? "))
+        ids, picture = engine.picture(Image.new("RGB", (100, 100)), 40)
+        session.append(ids, [picture])
+        with pytest.raises(EngineProblem, match=r'another size .*--mm-processor-kwargs \'{"size": {"shortest_edge": 3136'):
+            take_turn(engine, Turn(session, Sampling(max_tokens=6)))
+
+
+def test_a_policy_that_writes_what_stands_for_pixels_fails():
+    policy = tiny_vision_policy()
+    with CompletionServer(policy=policy) as server:
+        engine = looking(server, policy)
+        with torch.no_grad():
+            policy.model.lm_head.weight[policy.cutter.pad] = policy.model.lm_head.weight.abs().max() * 50
+        server.engine.cutter = None  # vLLM samples such a token
+        turn = Turn(engine.start(engine.encode("what is")), Sampling(max_tokens=30))
+        with pytest.raises(EngineProblem, match="stands for a part of a picture"):
+            take_turn(engine, turn)
+        assert policy.cutter.pad not in turn.ids
 
 
 def test_prefix_cache_counters_are_summed_over_engines(server):

@@ -10,6 +10,8 @@ from typing import Any
 from colsearcher.agent.policy import Device, Policy, adapter_base, load_policy
 
 LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+EYES = r".*\bvisual\..*"
+"""Left as they are by LoRA in a policy that sees: vLLM takes no adapters there."""
 
 
 def trainable(name: str, lora_rank: int, device: Device = "auto", seed: int = 0) -> Policy:
@@ -39,7 +41,13 @@ def trainable(name: str, lora_rank: int, device: Device = "auto", seed: int = 0)
         # Where the base lies, not its name, which peft would look for on a hub whenever it saves.
         model.peft_config["default"].base_model_name_or_path = policy.model.name_or_path
     else:
-        config = LoraConfig(r=lora_rank, lora_alpha=2 * lora_rank, target_modules=LORA_TARGETS, task_type="CAUSAL_LM")
+        config = LoraConfig(
+            r=lora_rank,
+            lora_alpha=2 * lora_rank,
+            target_modules=LORA_TARGETS,
+            exclude_modules=EYES if policy.cutter else None,
+            task_type="CAUSAL_LM",
+        )
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             model = get_peft_model(policy.model, config)

@@ -145,7 +145,7 @@ class TrainPolicy:
     def run(self) -> int:
         from contextlib import ExitStack
 
-        from colsearcher.agent.policy import load_policy
+        from colsearcher.agent.policy import sees_pages
         from colsearcher.agent.protocol import REASONING, SEEING
         from colsearcher.agent.source import Place, open_source
         from colsearcher.training import processes
@@ -198,10 +198,7 @@ class TrainPolicy:
             with processes.first_alone():
                 source = opened.enter_context(open_source(place, say))
                 eval_source = opened.enter_context(open_source(Place.parse(None, eval_named), say)) if eval_named else source
-            sees = load_policy(self.policy, device=self.device).cutter is not None
-            if sees and self.engine != "transformers":
-                raise UserError(f"{self.policy} sees pages, which --engine {self.engine} cannot show it; use transformers.")
-            protocol = SEEING if sees and source.viewer else REASONING
+            protocol = SEEING if source.viewer and sees_pages(self.policy) else REASONING
             config = {
                 name: _plain(value) for name, value in asdict(self).items() if name not in ("resume", "json", "out", "engine")
             }
@@ -210,7 +207,8 @@ class TrainPolicy:
             if processes.is_first() and not self.resume and any((self.out / name / "config.json").is_file() for name in names):
                 raise UserError(f"{self.out} holds a run already; add --resume to go on with it, or take another --out.")
             rank = min(recipe.lora_rank for recipe in recipes)
-            sampler = open_sampler(self.engine, self.policy, rank, self.out / "adapters", self.device)
+            sees, adapters = protocol is SEEING, self.out / "adapters"
+            sampler = open_sampler(self.engine, self.policy, rank, adapters, self.device, sees=sees)
             results = run_stages(
                 recipes, self.policy, data, self.out, config, resume=self.resume, tell=say, device=self.device, sampler=sampler
             )

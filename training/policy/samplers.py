@@ -1,7 +1,7 @@
 """What samples while a policy is trained: the trainer's own model, or a vLLM that is handed each new adapter.
 
 vLLM keeps the base and takes adapters by their folder, which it has to be able to read; between two batches only those few
-megabytes change hands. All weights, and pictures, are left to transformers.
+megabytes change hands. To train all weights is left to transformers.
 """
 
 from __future__ import annotations
@@ -115,7 +115,9 @@ class VllmSampler:
             self._engine.drop_adapter(before)
 
 
-def open_sampler(engine: str, policy: str, lora_rank: int, folder: Path, device: Device = "auto") -> Sampler:
+def open_sampler(
+    engine: str, policy: str, lora_rank: int, folder: Path, device: Device = "auto", *, sees: bool = False
+) -> Sampler:
     """What samples for a run.
 
     Args:
@@ -123,6 +125,7 @@ def open_sampler(engine: str, policy: str, lora_rank: int, folder: Path, device:
         policy: what training begins with.
         lora_rank: of new adapters.
         folder: see `VllmSampler`.
+        sees: whether the policy will be shown pictures.
 
     Raises:
         UserError: the engine cannot follow what is trained.
@@ -140,6 +143,10 @@ def open_sampler(engine: str, policy: str, lora_rank: int, folder: Path, device:
     base = adapter_base(policy)
     rank = int(json.loads((Path(policy) / ADAPTER_CONFIG).read_text(encoding="utf-8"))["r"]) if base else lora_rank
     loaded = load_engine(base or policy, engine, adapter_rank=rank)
+    if sees and not loaded.engine.sees:
+        raise UserError(
+            f"{policy} sees pages, which {engine} does not show it; start that with --enable-scale-out (vLLM 0.31)."
+        )
     return VllmSampler(loaded.engine, base or policy, folder)  # type: ignore[arg-type]  # both of vLLM's take adapters
 
 

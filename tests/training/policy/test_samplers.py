@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 from fake_model_server import ROOT, CompletionServer
-from fake_retriever import Shelf
+from fake_retriever import Gallery, Shelf
 from tiny_policy import tiny_policy
 from tiny_stage import QUESTIONS, saved, train
 from tiny_stage import RECIPE as TINY
+from tiny_vision_policy import store, tiny_vision_policy
 
 from colsearcher.agent import policy as policy_module
 from colsearcher.agent.http_client import HttpClient
@@ -74,6 +75,22 @@ def test_the_server_samples_with_the_weights_that_are_trained(server, start, tmp
     assert len(asked) == 3 and "served" not in asked, "an adapter of its own for each batch"
     assert len(server.adapters) == 1, "those before were dropped"
     assert not list((tmp_path / "adapters").iterdir())
+
+
+def test_a_policy_that_sees_is_shown_pages_by_the_server_and_learns_from_them(tmp_path):
+    policy = tiny_vision_policy()
+    start = store(policy, tmp_path / "policy")
+    with CompletionServer(policy=policy) as server:
+        tokenizer = PolicyTokenizer("tiny", policy.tokenizer)
+        engine = VllmServerEngine(HttpClient(server.url), tokenizer, [ROOT], None, policy.cutter)
+        sampled = VllmSampler(engine, str(start), tmp_path / "adapters")
+        recipe = replace(RECIPE, turn_tokens=8, total_tokens=420, document_tokens=60, picture_tokens=24)
+        trained, run = train(start, tmp_path / "run", recipe, sampler=sampled, viewer=Gallery())
+    rows = [row for row in run.rows() if "reward" in row]
+    assert len(rows) == 3 and all(row["agent/logprob_difference"] < 1e-3 for row in rows)
+    assert any("content_parts" in body and body["model"] != "served" for body in server.requests)
+    learned = [name for name, weight in trained.model.named_parameters() if weight.requires_grad]
+    assert learned and not any("visual" in name for name in learned), "vLLM takes no adapter of what sees"
 
 
 def test_a_server_that_kept_old_weights_is_noticed(server, start, tmp_path):
