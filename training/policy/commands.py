@@ -198,7 +198,7 @@ class TrainPolicy:
             with processes.first_alone():
                 source = opened.enter_context(open_source(place, say))
                 eval_source = opened.enter_context(open_source(Place.parse(None, eval_named), say)) if eval_named else source
-            protocol = SEEING if source.viewer and sees_pages(self.policy) else REASONING
+            protocol = SEEING if sees_pages(self.policy) and source.viewer else REASONING
             config = {
                 name: _plain(value) for name, value in asdict(self).items() if name not in ("resume", "json", "out", "engine")
             }

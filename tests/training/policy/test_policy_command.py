@@ -125,4 +125,7 @@ def test_what_is_wrong_is_said(folder, capsys):
     (folder / "difficulty.jsonl").write_text('{"id": "0", "rollouts": 3, "tried": 3}\n')
     assert "--set hardest" in complaint(*command(folder, "--difficulty", folder / "difficulty.jsonl", "--out", folder / "none"))
     assert "name its file with --difficulty" in complaint(*command(folder, "--set", "hardest=5", "--out", folder / "none"))
+    (folder / "empty").mkdir()
+    assert "neither a model folder" in complaint(*command(folder, "--policy", folder / "empty", "--out", folder / "none"))
+    assert not (folder / "none").exists()
     assert "holds no run" in complaint("train", "report", folder)
