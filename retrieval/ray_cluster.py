@@ -74,11 +74,14 @@ def check_address(address: str) -> None:
 
 
 @contextmanager
-def ray_cluster(address: str, *, cpus: int | None = None, store_bytes: int = STORE_BYTES) -> Iterator[Cluster]:
+def ray_cluster(
+    address: str, *, gpus: bool = True, cpus: int | None = None, store_bytes: int = STORE_BYTES
+) -> Iterator[Cluster]:
     """A cluster for the time of the `with`. One that this process has joined already is used, and not left.
 
     Args:
         address: "local" starts one on this machine, "auto" joins the one that runs here, "host:port" that of a head node.
+        gpus: whether the work wants its GPUs; if not, the cluster is one of none.
         cpus: of one that is started here, how many it may use; None for all.
         store_bytes: of one that is started here, the shared memory.
 
@@ -117,7 +120,7 @@ def ray_cluster(address: str, *, cpus: int | None = None, store_bytes: int = STO
         settings.execution_no_progress_timeout_s = -1
     try:
         found = ray.cluster_resources()
-        yield Cluster(max(1, int(found.get("CPU", 1))), int(found.get("GPU", 0)))
+        yield Cluster(max(1, int(found.get("CPU", 1))), int(found.get("GPU", 0)) if gpus else 0)
     finally:
         if not joined:
             ray.shutdown()

@@ -54,6 +54,11 @@ def loader_of(embedder: PageEmbedder, device: str = "auto") -> LoadEmbedder:
     return functools.partial(_load, embedder.name, device, None)
 
 
+def wants_gpus(embedder: PageEmbedder, device: str) -> bool:
+    """Whether actors should ask for a GPU each: the machines may have one where this one has none."""
+    return embedder.picture_pixels > 0 and device != "cpu"
+
+
 def add_documents_on_ray(
     index: PageIndex,
     embedder: PageEmbedder,
@@ -62,6 +67,7 @@ def add_documents_on_ray(
     settings: ReadSettings,
     *,
     address: str = "local",
+    gpus: bool = True,
     on_start: Callable[[Cluster], None] = lambda cluster: None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> IndexReport:
@@ -73,6 +79,7 @@ def add_documents_on_ray(
         embedder: the one that made the index.
         load: gives each actor the same embedder; see `loader_of`.
         address: of the cluster; see `ray_cluster.ray_cluster`.
+        gpus: whether embedders ask for a GPU each, where the cluster has some; see `wants_gpus`.
         on_start: told what the cluster has, before the work begins.
         on_progress: told after each page that came back.
 
@@ -84,7 +91,7 @@ def add_documents_on_ray(
     arrived = _Arrived(embedder)
     if not work.to_read:
         return add_documents(index, arrived, work, settings, on_progress=on_progress)
-    with ray_cluster(address) as cluster:
+    with ray_cluster(address, gpus=gpus) as cluster:
         on_start(cluster)
         read = functools.partial(_read, arrived=arrived, load=load, cluster=cluster)
         report = add_documents(index, arrived, work, settings, on_progress=on_progress, read=read)

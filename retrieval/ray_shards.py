@@ -77,6 +77,7 @@ def add_documents_to_shards(
     shards: int,
     *,
     address: str = "local",
+    gpus: bool = True,
     on_start: Callable[[Cluster], None] = lambda cluster: None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> IndexReport:
@@ -88,6 +89,7 @@ def add_documents_to_shards(
         job: what the actors do.
         shards: how many; more than there are GPUs, or CPUs, share those.
         address: of the cluster; see `ray_cluster.ray_cluster`.
+        gpus: whether actors share its GPUs, where it has some; see `ray_indexing.wants_gpus`.
         on_start: told what the cluster has, before the work begins.
         on_progress: told a few times a second how far all shards are.
 
@@ -100,7 +102,7 @@ def add_documents_to_shards(
     parts: list[list[Any]] = [[] for _ in names]
     for source in sources:
         parts[shard_of(source.document, shards)].append(source)
-    with ray_cluster(address) as cluster:
+    with ray_cluster(address, gpus=gpus) as cluster:
         on_start(cluster)
         if not is_sharded(folder):
             write_shards(folder, names)

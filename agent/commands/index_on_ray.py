@@ -13,7 +13,7 @@ from colsearcher.indexes.errors import UserError
 from colsearcher.indexes.shard_list import is_sharded, read_shards
 from colsearcher.retrieval.indexing import IndexReport, Progress, missing_work
 from colsearcher.retrieval.ray_cluster import Cluster
-from colsearcher.retrieval.ray_indexing import add_documents_on_ray, loader_of
+from colsearcher.retrieval.ray_indexing import add_documents_on_ray, loader_of, wants_gpus
 from colsearcher.retrieval.ray_shards import OpenShard, ShardJob, add_documents_to_shards, require_shards
 
 if TYPE_CHECKING:
@@ -57,18 +57,18 @@ def add_on_ray(
         device: where the model of each actor runs.
     """
     tell(f"looking through {len(sources.files):,} files")
-    load, on_progress = loader_of(embedder, device), _telling()
+    load, gpus, on_progress = loader_of(embedder, device), wants_gpus(embedder, device), _telling()
     if shards is not None:
         job = ShardJob(open, load, settings, retry)
         on_start = partial(_tell_cluster, embedder.name, f"{shards} shards")
         return add_documents_to_shards(
-            folder, sources, job, shards, address=address, on_start=on_start, on_progress=on_progress
+            folder, sources, job, shards, address=address, gpus=gpus, on_start=on_start, on_progress=on_progress
         )
     with open(folder, embedder) as index, index.writing():
         work = missing_work(index, sources, retry=retry)
         on_start = partial(_tell_cluster, embedder.name, f"{len(work.to_read):,} files")
         return add_documents_on_ray(
-            index, embedder, load, work, settings, address=address, on_start=on_start, on_progress=on_progress
+            index, embedder, load, work, settings, address=address, gpus=gpus, on_start=on_start, on_progress=on_progress
         )
 
 

@@ -21,7 +21,7 @@ from colsearcher.retrieval import ray_indexing
 from colsearcher.retrieval.corpus import find_sources
 from colsearcher.retrieval.indexing import add_documents, missing_work, open_or_create
 from colsearcher.retrieval.ray_cluster import ClusterProblem, ray_cluster
-from colsearcher.retrieval.ray_indexing import add_documents_on_ray, loader_of
+from colsearcher.retrieval.ray_indexing import add_documents_on_ray, loader_of, wants_gpus
 from colsearcher.retrieval.reading import ReadSettings
 
 TESTS = Path(__file__).parents[1]
@@ -78,6 +78,13 @@ def test_an_actor_loads_its_model_to_the_device_that_was_named(monkeypatch):
     assert loaded == [(HashEmbedder.name, {"device": "cuda:1"})]
 
 
+def test_a_gpu_is_asked_for_by_a_model_that_looks_and_may_use_one():
+    reads, looks = HashEmbedder(), HashEmbedder()
+    looks.picture_pixels = 1000
+    assert [wants_gpus(looks, device) for device in ("auto", "cuda", "cpu")] == [True, True, False]
+    assert not wants_gpus(reads, "auto")
+
+
 def test_a_cluster_that_does_not_answer_is_one_sentence_at_once():
     """Before the others: a process that has joined a cluster stays with it."""
     with socket.socket() as free:
@@ -98,6 +105,23 @@ def test_the_index_is_the_same_and_a_second_run_does_nothing(two_workers, tmp_pa
     require_same(tmp_path / "one", tmp_path / "ray")
     again = add(tmp_path / "ray", corpus, on_ray=True)
     assert (again.pages_added, again.pages_unchanged, len(again.problems)) == (0, 33, 2)
+
+
+def test_work_that_wants_no_gpu_does_not_wait_for_one(two_workers, tmp_path, monkeypatch):
+    import ray
+
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0, "GPU": 1.0})  # no actor could have that one
+    with ray_cluster("local") as cluster:
+        assert cluster.gpus == 1
+    corpus = write_corpus(tmp_path / "corpus", documents=1)
+
+    def on_start(cluster):
+        assert str(cluster) == "2 CPUs"
+
+    with open_or_create(tmp_path / "index", HashEmbedder(), SETTINGS) as index, index.writing():
+        work = missing_work(index, find_sources([corpus]))
+        report = add_documents_on_ray(index, HashEmbedder(), HashEmbedder, work, SETTINGS, gpus=False, on_start=on_start)
+    assert report.pages_added == 4
 
 
 @pytest.mark.slow
