@@ -17,6 +17,7 @@ from colsearcher.agent.record import Budgets, OnEvent, Rollout, ignore
 from colsearcher.agent.rollout import run_rollout
 from colsearcher.agent.source import Source
 from colsearcher.agent.trace import Trace
+from colsearcher.indexes.errors import UserError
 from colsearcher.retrieval.searcher import Searcher
 
 
@@ -78,8 +79,10 @@ def ask(
         calibration: decides which answers are given; see `make_answer`.
 
     Raises:
-        UserError: the index is empty, or the trace cannot be written.
+        UserError: the question or the index is empty, or the trace cannot be written.
     """
+    if not question.strip():
+        raise UserError("The question is empty; ask with at least one word.")
     source = Source.of(source) if isinstance(source, Searcher) else source
     if source.searcher is not None:
         source.searcher.index.require_pages()

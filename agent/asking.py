@@ -9,6 +9,7 @@ from typing import Literal
 from colsearcher.agent.embedded_policy import DEFAULT
 from colsearcher.agent.engine import ENGINES
 from colsearcher.agent.flags import option
+from colsearcher.agent.range import COUNT, NATURAL, POSITIVE, SEED
 
 
 @dataclass(frozen=True)
@@ -34,14 +35,14 @@ class Asking:
         "guided for embedded",
         default="auto",
     )
-    max_searches: int = option("at most so many searches for a question", default=3, metavar="N")
-    documents: int = option("pages per search", default=3, metavar="N")
-    temperature: float = option("0 is greedy", default=0.0)
-    seed: int = option("of the sampling", default=0)
+    max_searches: int = option("at most so many searches for a question", default=3, metavar="N", within=COUNT)
+    documents: int = option("pages per search", default=3, metavar="N", within=COUNT)
+    temperature: float = option("0 is greedy", default=0.0, within=NATURAL)
+    seed: int = option("of the sampling", default=0, within=SEED)
 
 
 @dataclass(frozen=True)
 class AskingOneByOne(Asking):
     """What those have that answer one question after the other, so that each has a time of its own."""
 
-    seconds: float = option("give an answer up after so long", default=120.0)
+    seconds: float = option("give an answer up after so long", default=120.0, within=POSITIVE)

@@ -11,6 +11,7 @@ Left out here: any model. `transformers_engine` runs one in this process; others
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -70,7 +71,7 @@ class Sampling:
     max_tokens: int = 512
 
     def __post_init__(self) -> None:
-        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.max_tokens < 0:
+        if not 0 <= self.temperature < math.inf or not 0 < self.top_p <= 1 or self.max_tokens < 0:
             raise ValueError(f"temperature >= 0, 0 < top_p <= 1 and max_tokens >= 0, not {self}")
 
 

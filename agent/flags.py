@@ -6,8 +6,8 @@
         k: int = option("how many pages", default=5, short="-k")
 
 `parse(Search, argv, prog)` gives an instance or raises `UserError`. Unknown flags and wrong values are errors; a flag
-exists only where a field does, inherited ones included, and the required ones are listed first. Types: str, int, float, bool,
-Path, tuple[T, ...], Literal of strings, T | None.
+exists only where a field does, inherited ones included, and the required ones are listed first. Numbers are finite. Types: str,
+int, float, bool, Path, tuple[T, ...], Literal of strings, T | None.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from colsearcher.agent.range import Range
 from colsearcher.indexes.errors import UserError
 
 Config = TypeVar("Config")
@@ -39,13 +40,14 @@ def option(
     short: str | None = None,
     metavar: str | None = None,
     bare: str | None = None,
+    within: Range | None = None,
 ) -> Any:
     """A flag named after the field (`max_searches` -> `--max-searches`, `continue_` -> `--continue`); required where it has
     no default.
 
-    With `bare` the flag may also stand alone, and that is its value then.
+    With `bare` the flag may also stand alone, and that is its value then. A number has to lie `within` a range.
     """
-    metadata = {"help": help, "positional": False, "short": short, "metavar": metavar, "bare": bare}
+    metadata = {"help": help, "positional": False, "short": short, "metavar": metavar, "bare": bare, "within": within}
     return dataclasses.field(default=default, metadata=metadata, kw_only=True)
 
 
@@ -53,7 +55,7 @@ def parse(config: type[Config], argv: Sequence[str], prog: str) -> Config:
     """Read the command line of one command.
 
     Raises:
-        UserError: an unknown flag, a wrong value, something missing.
+        UserError: an unknown flag, a wrong value, a number out of its range, something missing.
         SystemExit: `--help` was asked for and has been printed.
     """
     parser = _Parser(prog=prog, description=inspect.getdoc(config), formatter_class=_Formatter, allow_abbrev=False)
@@ -66,6 +68,9 @@ def parse(config: type[Config], argv: Sequence[str], prog: str) -> Config:
     )
     values = vars(parser.parse_args(list(argv)))
     del values["local"]  # the command line has seen to it before the command was imported
+    for field in fields:
+        if isinstance(values[field.name], int | float):
+            (field.metadata.get("within") or Range()).check(_flag(field), values[field.name])
     return config(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
 
 
@@ -88,7 +93,7 @@ def _add(parser: argparse.ArgumentParser, field: dataclasses.Field[Any], hint: A
         keywords |= {"type": kind, "metavar": field.name.upper()} | ({"nargs": "+"} if many else {})
         parser.add_argument(field.name, **keywords)
         return
-    names = [f"--{field.name.rstrip('_').replace('_', '-')}"]
+    names = [_flag(field)]
     if meta["short"]:
         names.insert(0, meta["short"])
     if kind is bool:
@@ -107,6 +112,10 @@ def _add(parser: argparse.ArgumentParser, field: dataclasses.Field[Any], hint: A
         keywords["action"] = "append"
         default = list(default or ())
     parser.add_argument(*names, dest=field.name, type=kind, required=required, default=default, **keywords)
+
+
+def _flag(field: dataclasses.Field[Any]) -> str:
+    return f"--{field.name.rstrip('_').replace('_', '-')}"
 
 
 def _unpack(hint: Any) -> tuple[type, bool, tuple[str, ...]]:

@@ -299,7 +299,9 @@ def _picked(logits_R_V: torch.Tensor, turns: Sequence[Turn], never: Sequence[int
     """
     temperatures = [turn.sampling.temperature for turn in turns]
     scale_R_1 = torch.tensor([[t or 1.0] for t in temperatures], device=logits_R_V.device)
-    logprobs_R_V = torch.log_softmax(logits_R_V / scale_R_1, dim=-1)
+    # The highest is 0 before it is divided, by how little it may be.
+    scaled_R_V = (logits_R_V - logits_R_V.amax(-1, keepdim=True)) / scale_R_1.clamp(min=torch.finfo(torch.float32).tiny)
+    logprobs_R_V = torch.log_softmax(scaled_R_V, dim=-1)
     allowed_R_V = logprobs_R_V.index_fill(1, torch.tensor(never, device=logits_R_V.device, dtype=torch.long), -torch.inf)
     tokens_R = allowed_R_V.argmax(-1)
     for row, turn in enumerate(turns):

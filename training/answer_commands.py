@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from colsearcher.agent.asking import Asking
 from colsearcher.agent.flags import option
+from colsearcher.agent.range import COUNT
 from colsearcher.agent.terminal import ProgressLine, show, show_json, tell
 from colsearcher.indexes.errors import UserError
 
@@ -53,14 +54,14 @@ class EvalAnswers(Asking):
         "one search for the question, oracle the gold pages",
         default=None,
     )
-    in_flight: int = option("so many questions side by side", default=16, metavar="N")
+    in_flight: int = option("so many questions side by side", default=16, metavar="N", within=COUNT)
     judge: str | None = option(
         "let this model say which answers are right: a policy by name (verdicts go into judged.jsonl)",
         default=None,
         metavar="NAME",
     )
     judge_engine: str = option("what runs the judge, as in --engine", default="transformers", metavar="NAME")
-    limit: int | None = option("only the first so many questions", default=None, metavar="N")
+    limit: int | None = option("only the first so many questions", default=None, metavar="N", within=COUNT)
     json: bool = option("print one JSON document", default=False)
 
     def run(self) -> int:
@@ -69,8 +70,6 @@ class EvalAnswers(Asking):
         from colsearcher.training.answer_judge import read_verdicts, summarise_verdicts
         from colsearcher.training.questions import load_questions
 
-        if self.in_flight < 1:
-            raise UserError(f"--in-flight is {self.in_flight}; ask for at least one.")
         questions = load_questions(self.qa, self.limit)
         place = None
         if self.baseline != "closed-book":

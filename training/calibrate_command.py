@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from colsearcher.agent.embedded_policy import DEFAULT
 from colsearcher.agent.flags import option
+from colsearcher.agent.range import COUNT
 from colsearcher.agent.terminal import ProgressLine, show, show_json, tell
 from colsearcher.indexes.errors import UserError
 
@@ -40,9 +41,9 @@ class Calibrate:
     policy: str = option("see `colsearcher ask --help`", default=DEFAULT)
     engine: str = option("what runs the policy; see `colsearcher ask --help`", default="transformers", metavar="NAME")
     protocol: Literal["auto", "guided", "reasoning"] = option("see `colsearcher ask --help`", default="auto")
-    max_searches: int = option("at most so many searches", default=3, metavar="N")
-    documents: int = option("pages per search", default=3, metavar="N")
-    in_flight: int = option("so many questions side by side", default=16, metavar="N")
+    max_searches: int = option("at most so many searches", default=3, metavar="N", within=COUNT)
+    documents: int = option("pages per search", default=3, metavar="N", within=COUNT)
+    in_flight: int = option("so many questions side by side", default=16, metavar="N", within=COUNT)
     json: bool = option("print one JSON document", default=False)
 
     def run(self) -> int:

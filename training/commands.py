@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from colsearcher.agent.flags import option
+from colsearcher.agent.range import COUNT
 from colsearcher.agent.terminal import show, show_json, tell
 from colsearcher.indexes.errors import UserError
 
@@ -19,7 +20,7 @@ class EvalRetrieval:
 
     qa: Path = option("JSONL of questions with evidence pages", metavar="QA.jsonl")
     index: Path | None = option("the index folder", default=None, metavar="DIR")
-    limit: int | None = option("only the first so many questions", default=None, metavar="N")
+    limit: int | None = option("only the first so many questions", default=None, metavar="N", within=COUNT)
     no_baselines: bool = option("the default ranking only", default=False)
     json: bool = option("print one JSON document", default=False)
 
@@ -132,7 +133,7 @@ class BenchCodecs:
 
     qa: Path = option("JSONL of questions; those with evidence pages count for nDCG", metavar="QA.jsonl")
     index: Path = option("the index folder", metavar="DIR")
-    limit: int | None = option("only the first so many questions", default=None, metavar="N")
+    limit: int | None = option("only the first so many questions", default=None, metavar="N", within=COUNT)
     json: bool = option("print one JSON document", default=False)
 
     def run(self) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from colsearcher.agent.flags import argument, option
+from colsearcher.agent.range import COUNT
 from colsearcher.agent.terminal import show, show_json, size, tell
 from colsearcher.indexes.errors import UserError
 
@@ -25,7 +26,7 @@ class Compare:
     a: str = option("an embedder", metavar="NAME")
     b: str = option("the other embedder", metavar="NAME")
     qa: Path = option("JSONL of questions with evidence pages", metavar="QA.jsonl")
-    limit: int | None = option("only the first so many questions", default=None, metavar="N")
+    limit: int | None = option("only the first so many questions", default=None, metavar="N", within=COUNT)
     ocr: Literal["auto", "never", "always"] = option("read words off the picture: where a page has none", default="auto")
     ranking: Literal["late", "default"] = option("late interaction alone, or fused with the pages' words", default="late")
     json: bool = option("print one JSON document", default=False)
@@ -55,7 +56,7 @@ class CompareIndexes:
     index_a: Path = option("an index folder", metavar="DIR")
     index_b: Path = option("the other index folder", metavar="DIR")
     qa: Path = option("JSONL of questions with evidence pages", metavar="QA.jsonl")
-    limit: int | None = option("only the first so many questions", default=None, metavar="N")
+    limit: int | None = option("only the first so many questions", default=None, metavar="N", within=COUNT)
     ranking: Literal["late", "default"] = option("late interaction alone, or fused with the pages' words", default="late")
     json: bool = option("print one JSON document", default=False)
 

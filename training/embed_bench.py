@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import cast
 
 from colsearcher.agent.flags import argument, option
+from colsearcher.agent.range import COUNT
 from colsearcher.agent.terminal import show, show_json, tell
 from colsearcher.indexes.errors import UserError
 from colsearcher.retrieval.corpus import Sources, find_sources
@@ -92,7 +93,9 @@ class BenchEmbed:
 
     paths: tuple[Path, ...] = argument("PDF files, images, or folders of them")
     embedder: str = option("what turns pages into vectors", default="minilm")
-    pages: int | None = option("embed only the first so many pages; `index add` has all", default=None, metavar="N")
+    pages: int | None = option(
+        "embed only the first so many pages; `index add` has all", default=None, metavar="N", within=COUNT
+    )
     json: bool = option("print one JSON document", default=False)
 
     def run(self) -> int:

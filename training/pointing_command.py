@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from colsearcher.agent.flags import option
+from colsearcher.agent.range import COUNT
 from colsearcher.agent.terminal import show, show_json, tell
 
 
@@ -16,7 +17,7 @@ class EvalBoxes:
 
     qa: Path = option("JSONL of questions with boxes", metavar="QA.jsonl")
     index: Path = option("the index folder", metavar="DIR")
-    limit: int | None = option("only the first so many questions", default=None, metavar="N")
+    limit: int | None = option("only the first so many questions", default=None, metavar="N", within=COUNT)
     json: bool = option("print one JSON document, with every box", default=False)
 
     def run(self) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from colsearcher.agent.engine import Sampling
 from colsearcher.agent.flags import option
+from colsearcher.agent.range import COUNT, NATURAL
 from colsearcher.agent.record import Budgets, Rollout, Task
 from colsearcher.agent.rollout import run_rollouts
 from colsearcher.agent.served_engine import ServedEngine
@@ -103,9 +104,9 @@ class BenchRollouts:
     )
     index: Path | None = option("the index folder", default=None, metavar="DIR")
     policy: str = option("embedded, a model folder or a hub id", default="embedded")
-    in_flight: int = option("rollouts at a time", default=64, metavar="N")
-    limit: int = option("only the first so many questions", default=64, metavar="N")
-    temperature: float = option("0 is greedy", default=0.0)
+    in_flight: int = option("rollouts at a time", default=64, metavar="N", within=COUNT)
+    limit: int = option("only the first so many questions", default=64, metavar="N", within=COUNT)
+    temperature: float = option("0 is greedy", default=0.0, within=NATURAL)
     json: bool = option("print one JSON document", default=False)
 
     def run(self) -> int:
@@ -114,8 +115,6 @@ class BenchRollouts:
         from colsearcher.training.questions import load_questions
 
         questions = load_questions(self.qa)
-        if self.limit < 1 or self.in_flight < 1:
-            raise UserError("--limit and --in-flight are at least 1.")
         sampling = Sampling(temperature=self.temperature)
         tasks = [Task(question.text, sampling) for question in questions[: self.limit]]
         rows: list[RolloutTimes] = []

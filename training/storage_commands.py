@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from colsearcher.agent.flags import option
+from colsearcher.agent.range import COUNT
 from colsearcher.agent.terminal import show, show_json, tell
 
 if TYPE_CHECKING:
@@ -20,10 +21,10 @@ class FitProjection:
     their second moment is kept and, with --qa, what the ranking loses; that is measured on a copy, the index is not changed."""
 
     index: Path = option("the index folder, of the same kind of pages and made without --projection", metavar="DIR")
-    dim: int = option("how many dimensions to keep", default=128, metavar="N")
+    dim: int = option("how many dimensions to keep", default=128, metavar="N", within=COUNT)
     output: Path = option("the file to write", default=Path("projection.npz"), short="-o", metavar="NPZ")
     qa: Path | None = option("JSONL of questions with evidence pages", default=None, metavar="QA.jsonl")
-    limit: int | None = option("only the first so many questions", default=None, metavar="N")
+    limit: int | None = option("only the first so many questions", default=None, metavar="N", within=COUNT)
     json: bool = option("print one JSON document", default=False)
 
     def run(self) -> int:
@@ -63,7 +64,7 @@ class BenchPooling:
 
     qa: Path = option("JSONL of questions with evidence pages", metavar="QA.jsonl")
     index: Path = option("the index folder, made without --pool", metavar="DIR")
-    limit: int | None = option("only the first so many questions", default=None, metavar="N")
+    limit: int | None = option("only the first so many questions", default=None, metavar="N", within=COUNT)
     json: bool = option("print one JSON document", default=False)
 
     def run(self) -> int:

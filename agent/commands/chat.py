@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from colsearcher.agent.asking import AskingOneByOne
 from colsearcher.agent.flags import option
+from colsearcher.agent.range import NATURAL
 from colsearcher.agent.terminal import show, tell
 from colsearcher.indexes.errors import UserError
 
@@ -32,6 +33,7 @@ class Chat(AskingOneByOne):
         "tell the policy so many of the last questions and answers, or as many as fit in half of its context",
         default=6,
         metavar="N",
+        within=NATURAL,
     )
     json: bool = option("print one JSON document a line for each question", default=False)
 
@@ -41,8 +43,6 @@ class Chat(AskingOneByOne):
         from colsearcher.agent.roles import tell_roles
         from colsearcher.agent.source import Place, open_source
 
-        if self.turns < 0:
-            raise UserError(f"--turns is {self.turns}; 0 tells the policy nothing of before.")
         place = Place.parse(self.index, self.search)
         tell_roles(tell, policy=self.policy, engine=self.engine, place=place)
         from colsearcher.agent.ask import ask

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from colsearcher.agent.flags import argument, option
+from colsearcher.agent.range import COUNT, POSITIVE, SHARE
 from colsearcher.agent.terminal import ProgressLine, duration, show, show_json, size, tell
 from colsearcher.indexes.errors import UserError
 
@@ -56,10 +57,10 @@ class Add:
         bare="local",
     )
     shards: int | None = option(
-        "write N indexes at once, in folders of --index, with a Ray actor each", default=None, metavar="N"
+        "write N indexes at once, in folders of --index, with a Ray actor each", default=None, metavar="N", within=COUNT
     )
     device: str = option("where a model that looks at pages runs: cpu, cuda, or auto", default="auto")
-    page_seconds: float = option("give a page up after so long", default=60.0)
+    page_seconds: float = option("give a page up after so long", default=60.0, within=POSITIVE)
     retry: bool = option("read pages again that could not be read before", default=False)
     json: bool = option("print one JSON document", default=False)
 
@@ -212,9 +213,9 @@ class Tune:
     enough. An index of 2,000 pages or more gets pooled candidates on the way. Run it again after adding many pages."""
 
     index: Path = option("the index folder", metavar="DIR")
-    recall: float = option("the share of the exact top ten that has to be found", default=0.99)
+    recall: float = option("the share of the exact top ten that has to be found", default=0.99, within=SHARE)
     queries: Path | None = option("a text file of questions, one a line; made of the pages' words without", default=None)
-    sample: int = option("how many questions to use", default=64, metavar="N")
+    sample: int = option("how many questions to use", default=64, metavar="N", within=COUNT)
     device: str = option("cpu, cuda, or auto", default="auto")
     json: bool = option("print one JSON document", default=False)
 

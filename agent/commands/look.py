@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from colsearcher.agent.flags import argument, option
+from colsearcher.agent.range import COUNT
 from colsearcher.agent.terminal import show, tell
 from colsearcher.indexes.address import Address
 from colsearcher.indexes.errors import UserError
@@ -22,15 +23,13 @@ class Look:
     )
     query: str | None = option("draw why this question finds the page", default=None)
     word: str | None = option("of the question's words draw what this one matches", default=None)
-    side: int = option("pixels of the page's longer side", default=1600, metavar="N")
+    side: int = option("pixels of the page's longer side", default=1600, metavar="N", within=COUNT)
 
     def run(self) -> int:
         from colsearcher.indexes.shards import open_index
         from colsearcher.retrieval.searcher import Searcher
 
         place = Address.parse(self.address)
-        if self.side < 1:
-            raise UserError(f"--side is {self.side}; give a number of pixels, such as 1600.")
         if self.word and not self.query:
             raise UserError("--word is one of the question's words; give the question with --query.")
         with open_index(self.index) as index:

@@ -8,6 +8,7 @@ from textwrap import shorten
 from typing import Literal
 
 from colsearcher.agent.flags import argument, option
+from colsearcher.agent.range import COUNT, SHARE
 from colsearcher.agent.terminal import show, show_json, tell
 
 
@@ -17,14 +18,14 @@ class Search:
 
     question: str = argument("what to look for, in words")
     index: Path = option("the index folder, or one of shards", metavar="DIR")
-    k: int = option("how many pages", default=5, short="-k", metavar="N")
+    k: int = option("how many pages", default=5, short="-k", metavar="N", within=COUNT)
     filter: str | None = option(
         "an SQL expression over page columns, such as \"document LIKE 'report%%' AND page < 9\"", default=None, metavar="SQL"
     )
     ranking: Literal["default", "late", "words"] = option(
         "default: meaning and words; late: late interaction alone; words: BM25 alone", default="default"
     )
-    recall: float = option("the share of the exact top ten that has to be found; 1 is exact", default=0.99)
+    recall: float = option("the share of the exact top ten that has to be found; 1 is exact", default=0.99, within=SHARE)
     device: str = option("cpu, cuda, or auto", default="auto")
     embedder: str | None = option("insist on this embedder", default=None)
     json: bool = option("print one JSON document", default=False)

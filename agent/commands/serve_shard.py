@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from colsearcher.agent.flags import option
+from colsearcher.agent.range import Range
 from colsearcher.agent.terminal import tell
 
 
@@ -16,7 +17,7 @@ class ServeShard:
     machine can, unless --host says more. Reading only; runs until it is stopped."""
 
     index: Path = option("the index folder", metavar="DIR")
-    port: int = option("where to answer; 0 for any free port", default=8750, metavar="N")
+    port: int = option("where to answer; 0 for any free port", default=8750, metavar="N", within=Range(least=0, most=65535))
     host: str = option("the address to answer at; 0.0.0.0 for other machines", default="127.0.0.1")
     device: str = option("cpu, cuda, or auto", default="auto")
 

@@ -101,6 +101,15 @@ def test_top_p_keeps_the_likeliest_tokens_and_the_full_softmax_logprob(engine):
     assert narrow.logprobs == pytest.approx(greedy.logprobs, abs=1e-5)
 
 
+def test_the_least_temperature_is_greedy_with_certainty(engine):
+    prompt, told = engine.encode("the"), []
+    greedy = generate(engine, engine.start(prompt), Sampling(max_tokens=4))
+    sampling = Sampling(temperature=1e-300, max_tokens=4)
+    coldest = take_turn(engine, Turn(engine.start(prompt), sampling, on_token=lambda *token: told.append(token)))
+    assert coldest.ids == greedy.ids and set(coldest.logprobs) == {0.0}
+    assert [entropy for *_, entropy in told] == [0.0] * 4
+
+
 def test_the_entropy_is_that_of_the_distribution_that_was_drawn_from(engine):
     told = []
     prompt = engine.encode("the valve")

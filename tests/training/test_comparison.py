@@ -158,7 +158,7 @@ def test_what_cannot_be_compared_is_one_sentence(named, corpus, questions, qa, t
     for words, sentence in (
         ([str(tmp_path / "empty")], "There is no PDF and no image"),
         ([str(tmp_path / "nowhere")], "does not exist"),
-        ([str(corpus), "--limit", "0"], "The limit is 0"),
+        ([str(corpus), "--limit", "0"], "--limit is 0; give at least 1"),
     ):
         assert main(["compare", "--a", "hash", "--b", "hash", "--qa", str(qa), *words]) == 2
         assert sentence in capsys.readouterr().err

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from colsearcher.agent.flags import argument, option
+from colsearcher.agent.range import COUNT, POSITIVE, SEED
 from colsearcher.agent.terminal import show, show_json, tell
 from colsearcher.indexes.errors import UserError
 
@@ -27,19 +28,19 @@ class TrainSft:
     search: str | None = option("in place of an index: a file of passages (default: the questions' own)", default=None)
     policy: str = option("embedded, a model folder or a hub id", default="embedded")
     exclude: tuple[Path, ...] = option("questions to leave out by their words (may be given again)", default=(), metavar="QA")
-    limit: int | None = option("at most so many examples", default=None, metavar="N")
-    lora_rank: int = option("rank of the adapters", default=16, metavar="R")
+    limit: int | None = option("at most so many examples", default=None, metavar="N", within=COUNT)
+    lora_rank: int = option("rank of the adapters", default=16, metavar="R", within=COUNT)
     full: bool = option("train all weights, no adapters", default=False)
-    epochs: float = option("passes over the examples", default=2.0, metavar="N")
-    steps: int | None = option("optimizer steps, instead of --epochs", default=None, metavar="N")
-    batch: int = option("examples per step", default=16, metavar="N")
-    at_once: int = option("examples in one forward pass", default=2, metavar="N")
-    lr: float = option("highest learning rate", default=2e-4, metavar="RATE")
-    max_searches: int = option("at most so many searches", default=3, metavar="N")
-    documents: int = option("pages per search", default=3, metavar="N")
-    document_tokens: int = option("tokens of a search's pages", default=360, metavar="N")
-    save_every: int = option("steps between two states to resume from", default=10, metavar="N")
-    seed: int = option("of the order and of new adapters", default=0)
+    epochs: float = option("passes over the examples", default=2.0, metavar="N", within=POSITIVE)
+    steps: int | None = option("optimizer steps, instead of --epochs", default=None, metavar="N", within=COUNT)
+    batch: int = option("examples per step", default=16, metavar="N", within=COUNT)
+    at_once: int = option("examples in one forward pass", default=2, metavar="N", within=COUNT)
+    lr: float = option("highest learning rate", default=2e-4, metavar="RATE", within=POSITIVE)
+    max_searches: int = option("at most so many searches", default=3, metavar="N", within=COUNT)
+    documents: int = option("pages per search", default=3, metavar="N", within=COUNT)
+    document_tokens: int = option("tokens of a search's pages", default=360, metavar="N", within=COUNT)
+    save_every: int = option("steps between two states to resume from", default=10, metavar="N", within=COUNT)
+    seed: int = option("of the order and of new adapters", default=0, within=SEED)
     resume: bool = option("go on with the run in --out", default=False)
     json: bool = option("print one JSON document", default=False)
 
@@ -121,14 +122,14 @@ class TrainPolicy:
     difficulty: Path | None = option(
         "what `train data difficulty` wrote; the recipe's hardest says what is left out", default=None, metavar="FILE"
     )
-    limit: int | None = option("only the first so many questions", default=None, metavar="N")
+    limit: int | None = option("only the first so many questions", default=None, metavar="N", within=COUNT)
     eval_qa: Path | None = option(
         "held-out questions, asked before and after; left out of the training", default=None, metavar="QA.jsonl"
     )
     eval_search: str | None = option(
         "what they search (default: their own paragraphs, or what the training searches)", default=None, metavar="SOURCE"
     )
-    eval_limit: int | None = option("only the first so many of them", default=None, metavar="N")
+    eval_limit: int | None = option("only the first so many of them", default=None, metavar="N", within=COUNT)
     judge: str | None = option(
         "a model that says which answers are right, for the reward judge: a policy by name", default=None, metavar="NAME"
     )

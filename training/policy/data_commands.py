@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from colsearcher.agent.flags import argument, option
+from colsearcher.agent.range import COUNT, SEED
 from colsearcher.agent.terminal import show, show_json, tell
-from colsearcher.indexes.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class DataImport:
     source: str = argument("a file, or a dataset of the hub as NAME or NAME:SPLIT")
     out: Path = option("the folder to write, which is made", metavar="DIR")
     pages: bool = option("render the paragraphs of questions with context to PDFs", default=False)
-    limit: int | None = option("only the first so many", default=None, metavar="N")
+    limit: int | None = option("only the first so many", default=None, metavar="N", within=COUNT)
 
     def run(self) -> int:
         from colsearcher.training.policy.importing import import_questions
@@ -67,10 +67,10 @@ class DataDifficulty:
     index: Path | None = option("the index to search", default=None, metavar="DIR")
     search: str | None = option("in place of an index: a file of passages or a URL (default: the questions' own)", default=None)
     policy: str = option("embedded, a model folder or a hub id", default="embedded")
-    most: int = option("at most so many rollouts of a question", default=20, metavar="N")
-    max_searches: int = option("at most so many searches", default=3, metavar="N")
-    limit: int | None = option("only the first so many questions", default=None, metavar="N")
-    seed: int = option("of the sampling", default=0)
+    most: int = option("at most so many rollouts of a question", default=20, metavar="N", within=COUNT)
+    max_searches: int = option("at most so many searches", default=3, metavar="N", within=COUNT)
+    limit: int | None = option("only the first so many questions", default=None, metavar="N", within=COUNT)
+    seed: int = option("of the sampling", default=0, within=SEED)
 
     def run(self) -> int:
         import math
@@ -82,8 +82,6 @@ class DataDifficulty:
         from colsearcher.training.policy.difficulty import Difficulty, read_difficulty, rollouts_until_right, write_difficulty
         from colsearcher.training.questions import load_questions
 
-        if self.most < 1:
-            raise UserError(f"--most is {self.most}; give at least 1.")
         questions = load_questions(self.qa, self.limit)
         known = read_difficulty(self.out) if self.out.is_file() else {}
         left = defaultdict(list)

@@ -15,6 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
+from colsearcher.agent.range import COUNT, NATURAL, POSITIVE, SEED, Range
 from colsearcher.agent.record import Budgets
 from colsearcher.indexes.errors import UserError
 from colsearcher.training.policy.algorithms import ALGORITHMS
@@ -22,6 +23,23 @@ from colsearcher.training.policy.rewards import PRESETS, RewardSum, Term, load_r
 
 StageName = Literal["retrieval", "answer"]
 STAGES: tuple[StageName, ...] = get_args(StageName)
+
+_COUNTS = (
+    *("steps", "prompts", "splits", "at_once", "in_flight", "documents", "document_tokens", "picture_tokens"),
+    *("turn_tokens", "total_tokens", "guard_window", "save_every", "trace_every"),
+)
+_NATURALS = (
+    *("warmup", "kl", "max_grad_norm", "lora_rank", "searches", "looks", "pages_from", "hardest"),
+    *("guard_likelihood", "guard_entropy"),
+)
+_RANGES = {
+    **dict.fromkeys(_COUNTS, COUNT),
+    **dict.fromkeys(_NATURALS, NATURAL),
+    **dict.fromkeys(("lr", "temperature", "seconds"), POSITIVE),
+    "seed": SEED,
+    "guard_fall": Range(least=0, most=1),
+    "group": Range(least=2),  # rollouts of a question are held against each other
+}
 
 
 @dataclass(frozen=True)
@@ -46,7 +64,7 @@ class Recipe:
         kl: weight of the divergence from the policy that the stage began with; 0 needs no second copy of it.
         temperature: of sampling and of the loss; top_p is always 1, since the loss is that of the full distribution.
         lora_rank: 0 trains all weights.
-        max_grad_norm: gradients are clipped to it.
+        max_grad_norm: gradients are clipped to it, 0 for not.
         gradient_checkpointing: compute activations twice instead of keeping them.
 
     What a rollout may spend: see `Budgets`.
@@ -109,11 +127,8 @@ class Recipe:
             raise UserError(f"There is no stage «{self.stage}»; a recipe is for {' or '.join(STAGES)}.")
         if self.algorithm not in ALGORITHMS:
             raise UserError(f"There is no algorithm «{self.algorithm}»; name one of {', '.join(ALGORITHMS)}.")
-        if self.group < 2:
-            raise UserError(f"group is {self.group}; rollouts of a question are held against each other, so give at least 2.")
-        for name in ("steps", "prompts", "splits", "at_once", "in_flight", "save_every", "trace_every", "guard_window"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}; give at least 1.")
+        for name, allowed in _RANGES.items():
+            allowed.check(name, getattr(self, name))
         if self.rollouts % (self.splits * self.at_once):
             raise UserError(
                 f"{self.prompts} prompts x group {self.group} are {self.rollouts} rollouts, which cannot be split into "
@@ -156,7 +171,7 @@ def read_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
         changes: `key=value`, in place of what the file says.
 
     Raises:
-        UserError: no such file, not TOML, an unknown key, a value of the wrong type.
+        UserError: no such file, not TOML, an unknown key, a value of the wrong type or out of its range.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
