@@ -207,25 +207,25 @@ def summarise_answers(records: Sequence[AnswerRecord]) -> dict[str, float | None
         raise UserError("The run has no answers yet.")
     summary: dict[str, float | None] = {metric: _mean([getattr(record, metric) for record in asked]) for metric in METRICS}
     given = [record.f1 for record in asked if record.given is not None]
-    low, high = bootstrap_interval(np.array([record.f1 for record in asked])) if asked else (0.0, 0.0)
+    low, high = bootstrap_interval(np.array([record.f1 for record in asked])) if asked else (None, None)
     seconds = [record.seconds for record in records]
     logprobs = [record.confidence.logprob for record in records if record.confidence]
     found = [record.found for record in asked if record.found is not None]
     return {
         **summary,
-        "f1_low": round(low, 4),
-        "f1_high": round(high, 4),
+        "f1_low": None if low is None else round(low, 4),
+        "f1_high": None if high is None else round(high, 4),
         "f1_given": _mean(given),
         "abstained_rate": _mean([float(record.given is None) for record in asked]),
         "held_back_rate": _mean([float(record.given is None) for record in others]),
         "search_rate": _mean([float(bool(record.queries)) for record in records]),
         "searches": _mean([float(len(record.queries)) for record in records]),
-        "gold_found": _mean(found) if found else None,
+        "gold_found": _mean(found),
         "format_rate": _mean([float(record.kept_format) for record in records]),
         "seconds": _mean(seconds),
         "seconds_p50": round(float(np.percentile(seconds, 50)), 3),
         "seconds_p90": round(float(np.percentile(seconds, 90)), 3),
-        "logprob": _mean(logprobs) if logprobs else None,
+        "logprob": _mean(logprobs),
         "failed": sum(record.failed for record in records),
         "questions": len(asked),
         "unanswerable": len(others),
@@ -262,5 +262,5 @@ def compare_runs(
     return rows
 
 
-def _mean(values: Sequence[float]) -> float:
-    return round(sum(values) / len(values), 4) if values else 0.0
+def _mean(values: Sequence[float]) -> float | None:
+    return round(sum(values) / len(values), 4) if values else None

@@ -94,6 +94,15 @@ def test_a_run_scores_what_the_policy_wrote_and_counts_what_it_did(tmp_path):
     assert read_records(tmp_path) == run.records
 
 
+def test_what_no_question_measures_is_none_and_not_0(tmp_path):
+    answerable = summarise_answers(asked(tmp_path / "a", [question("a")], ["ten"]).records)
+    assert (answerable["f1"], answerable["abstained_rate"]) == (0, 1)
+    assert answerable["held_back_rate"] is None and answerable["f1_given"] is None
+    others = summarise_answers(asked(tmp_path / "b", [question("c", (), ())], ["nine"]).records)
+    assert others["held_back_rate"] == 0
+    assert {others[name] for name in ("em", "f1", "f1_low", "f1_high", "f1_given", "abstained_rate", "gold_found")} == {None}
+
+
 def test_a_run_goes_on_where_it_was_killed(tmp_path):
     asked(tmp_path, [question("a"), question("b")], ["nine", "ten"])
     path = tmp_path / "answers.jsonl"
