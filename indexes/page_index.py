@@ -202,7 +202,8 @@ class PageIndex(Stored):
             queries: all of the same dimension as the index; they are scored in one pass over the vectors.
             k: at most so many hits per query; fewer where fewer pages have vectors or pass the filter.
             filter: an SQL expression over page columns, applied before scoring; one that matches nothing gives no hits.
-            ranking: "default" fuses meaning and words, "late" is late interaction alone, "words" BM25 alone.
+            ranking: "default" fuses meaning and words, "late" is late interaction alone, "words" BM25 alone, of pages with
+                a word of the query.
             recall: the share of the exact top ten that has to be found; `planner` chooses how, 1 is exact.
             corpus: counts of all the corpus, where this index is a part of it (`shards`), by `word_counts` of these queries.
 

@@ -66,7 +66,8 @@ class PageSearch:
         planned_ms = (time.perf_counter() - started) * 1000
         at = time.perf_counter()
         if ranking == "words" or not len(chosen):
-            looked_at = [(chosen, np.zeros(len(chosen))) for _ in queries]
+            spoken_for = [chosen[words_P > 0] for words_P in words]
+            looked_at = [(positions, np.zeros(len(positions))) for positions in spoken_for]
         elif plan.engine == "pooled":
             looked_at = self._pooled(weighted, chosen, words, allowed)
         else:

@@ -62,7 +62,10 @@ class Search:
         for hit, region in zip(result.hits, regions, strict=True):
             parts = " + ".join(f"{name} {value:.3f}" for name, value in hit.parts.items() if value)
             show(f"{hit.score:.3f}  {hit.address}   = {parts}")
-            show(f"       {shorten(region.text, 120, placeholder=' …')}")
+            if region.text:
+                show(f"       {shorten(region.text, 120, placeholder=' …')}")
         if not result.hits:
-            show("no page matches" + (f" the filter «{self.filter}»" if self.filter else ""))
+            matching = ["has a word of the question"] * (self.ranking == "words")
+            matching += [f"matches the filter «{self.filter}»"] * bool(self.filter)
+            show("no page " + (" and ".join(matching) or "matches"))
         return 0

@@ -52,6 +52,9 @@ def test_a_filter_comes_first_and_one_that_matches_nothing_gives_nothing(index):
     assert {hit["document"] for hit in found["hits"]} == {"ferry.pdf"}
     assert answer("search", "roses", "--index", index, "--filter", "page > 9")["hits"] == []
     assert "no page matches the filter" in call("search", "roses", "--index", index, "--filter", "page > 9").stdout
+    words = ("search", "zeppelin", "--index", index, "--ranking", "words")
+    assert call(*words).stdout == "no page has a word of the question\n"
+    assert call(*words, "--filter", "page < 9").stdout.endswith("word of the question and matches the filter «page < 9»\n")
 
 
 def test_look_draws_the_page_its_box_and_its_heat_map(index, tmp_path):

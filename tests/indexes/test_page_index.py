@@ -194,6 +194,8 @@ def test_words_count_beside_vectors(index):
     assert [hit.page for hit in hits] == [2, 3, 1]  # «margins» shares its stem, «harbour dues» nothing
     assert hits[0].parts["words"] > hits[1].parts["words"] > hits[2].parts["words"] == 0
     assert index.search([query(1, text='"net OR (')], 1)[0].hits[0].page == 2
+    said = index.search([query(1, text="net margin"), query(1, text="lighthouse")], 3, ranking="words")
+    assert [hit.page for hit in said[0].hits] == [2, 3] and not said[1].hits
 
 
 def test_blank_and_unreadable_pages_are_kept_and_never_found(index):

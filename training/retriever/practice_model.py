@@ -17,6 +17,7 @@ def write_checkpoint(folder: Path, texts: Iterable[str], *, seed: int = 0) -> Pa
     from colpali_engine.models import ColPali, ColPaliProcessor
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
     from transformers import PaliGemmaConfig, PreTrainedTokenizerFast, SiglipImageProcessor
+    from transformers.utils import logging
 
     words = sorted({word for text in [*texts, "Describe the image."] for word in re.findall(r"\w+|[^\w\s]+", text.lower())})
     ids = {word: i for i, word in enumerate([*_SPECIAL, *words])}
@@ -42,6 +43,7 @@ def write_checkpoint(folder: Path, texts: Iterable[str], *, seed: int = 0) -> Pa
         initializer_range=0.05,  # type: ignore[call-arg]
     )
     torch.manual_seed(seed)
+    logging.disable_progress_bar()
     ColPali(config).save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
