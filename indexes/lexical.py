@@ -22,7 +22,7 @@ import numpy as np
 from colsearcher.indexes.stop_words import STOP_WORDS
 
 TABLES = ("page_words", "page_stems")
-# A word on more pages than this says nothing and is left out: each of its pages would have to be visited.
+# Beside late interaction a word on more pages than this is left out: each of its pages would have to be visited.
 COMMON_PAGES = 5_000
 _WORD = re.compile(r"[^\W_]+")
 # FTS5's constants of BM25.
@@ -86,10 +86,17 @@ def _idf(total: int, having: int) -> float:
     return math.log(1 + (total - having + 0.5) / (having + 0.5))
 
 
-def word_scores(db: sqlite3.Connection, text: str, page_ids_P: np.ndarray, corpus: CorpusCounts | None = None) -> np.ndarray:
+def word_scores(
+    db: sqlite3.Connection,
+    text: str,
+    page_ids_P: np.ndarray,
+    corpus: CorpusCounts | None = None,
+    common_pages: float = COMMON_PAGES,
+) -> np.ndarray:
     """(P,) float64: how well the words of a query are matched by each page's text.
 
     Args:
+        common_pages: a word on more pages than this is left out.
         corpus: counts of all the corpus, where the index is a part of one; it has to have the words of the query.
     """
     words = query_words(text)
@@ -102,7 +109,7 @@ def word_scores(db: sqlite3.Connection, text: str, page_ids_P: np.ndarray, corpu
         sums, total_weight = np.zeros(len(ids)), 0.0
         for word in words:
             total, having = (corpus.pages, corpus.having[table][word]) if corpus else _counts(db, word, table)
-            if having > COMMON_PAGES:
+            if having > common_pages:
                 continue
             weight = _idf(total, having)
             total_weight += weight

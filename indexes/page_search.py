@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
@@ -112,7 +113,8 @@ class PageSearch:
         """(P,) float64: the lexical scores of the chosen pages, zeros where the ranking has no use for them."""
         if ranking == "late":
             return np.zeros(len(chosen))
-        return lexical.word_scores(self.db, query.text, self.view.ids_P[chosen], self.corpus)
+        common = math.inf if ranking == "words" else lexical.COMMON_PAGES
+        return lexical.word_scores(self.db, query.text, self.view.ids_P[chosen], self.corpus, common)
 
     def scan(self, positions: np.ndarray, batch: QueryBatch, *, originals: bool) -> np.ndarray:
         """(P, Q) float64 scores of pages at rising positions, from their float16 vectors or from their codes and centres."""

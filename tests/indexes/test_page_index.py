@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from fake_pages import DIM, MANIFEST, document, page, query
 
-from colsearcher.indexes import catalog
+from colsearcher.indexes import catalog, lexical
 from colsearcher.indexes.errors import IndexProblem, UserError
 from colsearcher.indexes.maxsim import SCORE_ERROR, page_score
 from colsearcher.indexes.page_index import PageIndex
@@ -196,6 +196,15 @@ def test_words_count_beside_vectors(index):
     assert index.search([query(1, text='"net OR (')], 1)[0].hits[0].page == 2
     said = index.search([query(1, text="net margin"), query(1, text="lighthouse")], 3, ranking="words")
     assert [hit.page for hit in said[0].hits] == [2, 3] and not said[1].hits
+
+
+def test_words_alone_count_however_common_they_are(index, monkeypatch):
+    monkeypatch.setattr(lexical, "COMMON_PAGES", 1)
+    with index.writing():
+        index.add([document("a.pdf", 3)], [page("a.pdf", n, text="harbour dues" if n > 1 else "tulips") for n in (1, 2, 3)])
+    asked = query(1, text="What are the harbour dues?")
+    assert [hit.page for hit in index.search([asked], 3, ranking="words")[0].hits] == [2, 3]
+    assert not any(hit.parts["words"] for hit in index.search([asked], 3)[0].hits)
 
 
 def test_blank_and_unreadable_pages_are_kept_and_never_found(index):
