@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -105,6 +106,17 @@ class Source:
         """For the line that says what was chosen."""
         embedder = f"embedder {self.searcher.embedder.name} on {self.searcher.embedder.device}, " if self.searcher else ""
         return f"{embedder}{self.place}"
+
+    @property
+    def corpus(self) -> str:
+        """A digest of what is searched, another one as soon as other pages can be found; "" where that is not known."""
+        if self.searcher is None:
+            return ""
+        index = self.searcher.index
+        made = {name: value for name, value in index.manifest.rows().items() if name != "created"}
+        # The folder of passages is named by what their file holds.
+        held = self.folder.name if self.place.kind == "passages" else [(d.document, d.sha256) for d in index.documents()]
+        return hashlib.sha256(json.dumps([made, held], sort_keys=True).encode()).hexdigest()[:12]
 
 
 @contextmanager

@@ -126,7 +126,8 @@ class EvalAnswers(Asking):
             # A calibration is of the agent's answers; those of a baseline have other probabilities.
             calibration = None if self.baseline else load_calibration(source.folder, policy.name, tell)
             variant = policy.protocol.variant
-            run = AnswerRun(self.out, self._config(f"{policy.engine.name}@{policy.engine.revision}", variant, calibration))
+            named = f"{policy.engine.name}@{policy.engine.revision}"
+            run = AnswerRun(self.out, self._config(named, variant, source.corpus, calibration))
             with ProgressLine("answering", len(questions), len(questions), things="questions") as line:
                 evaluate_answers(
                     questions,
@@ -162,16 +163,16 @@ class EvalAnswers(Asking):
             )
         return judge.name
 
-    def _config(self, policy: str, protocol: str, calibration: Calibration | None) -> dict[str, Any]:
+    def _config(self, policy: str, protocol: str, corpus: str, calibration: Calibration | None) -> dict[str, Any]:
         """What makes answers comparable: all that a run may not change when it goes on."""
         settings = asdict(self)
         for name in ("out", "json", "limit", "in_flight", "judge", "judge_engine"):
             del settings[name]
-        settings |= {"policy": policy, "protocol": protocol}
+        settings |= {"policy": policy, "protocol": protocol, "corpus": corpus}
         settings["qa_sha256"] = hashlib.sha256(self.qa.read_bytes()).hexdigest()
         unused = {
             None: ("baseline",),
-            "closed-book": ("protocol", "max_searches", "documents", "index", "search"),
+            "closed-book": ("protocol", "max_searches", "documents", "index", "search", "corpus"),
             "one-shot": ("protocol", "max_searches"),
             "oracle": ("protocol", "max_searches", "documents"),
         }

@@ -91,6 +91,7 @@ class Calibrate:
             "policy": f"{policy.engine.name}@{policy.engine.revision}",
             "protocol": policy.protocol.variant,
             "source": str(source.place),
+            "corpus": source.corpus,
             "models": dict(source.models),
             "max_searches": self.max_searches,
             "documents": self.documents,

@@ -49,7 +49,7 @@ class RunFolder:
             changed = sorted(key for key in before.keys() | config.keys() if before.get(key) != config.get(key))
             if changed:
                 differences = ", ".join(f"{key}: {before.get(key)} then, {config.get(key)} now" for key in changed)
-                fix = "resume it with the same options"
+                fix = "resume it with the same options and data"
                 raise UserError(f"The run in {self.path} was started differently ({differences}); {fix}.")
             return
         if self.path.is_dir() and any(self.path.iterdir()):

@@ -54,6 +54,9 @@ def test_another_source_is_one_flag_and_a_judge_can_come_later(questions, tmp_pa
     lines = [json.loads(line) for line in (tmp_path / "run/judged.jsonl").read_text().splitlines()]
     assert {line["id"] for line in lines} == {"0", "1"} and all(line["judged"] in (True, False, None) for line in lines)
     assert len((tmp_path / "run/answers.jsonl").read_text().splitlines()) == 2
+    with other.open("a") as file:
+        file.write(json.dumps({"title": "Lindholm ferry", "text": "The ferry to Lindholm leaves at nine."}) + "\n")
+    assert "holds a run with another corpus" in complaint("eval", "answers", *out)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -203,6 +204,10 @@ class TrainPolicy:
             config = {
                 name: _plain(value) for name, value in asdict(self).items() if name not in ("resume", "json", "out", "engine")
             }
+            # A stopped run goes on by the numbers of its questions: they have to be the same ones, about the same pages.
+            files = [path for path in (self.qa, self.eval_qa, *self.exclude, self.difficulty) if path]
+            config["questions"] = [hashlib.sha256(path.read_bytes()).hexdigest()[:12] for path in files]
+            config["corpus"], config["eval_corpus"] = source.corpus, eval_source.corpus
             asked = open_judge(self.judge, self.judge_engine, say) if self.judge else None
             data = StageData(kept, source, held_out, eval_source, protocol, asked, known)
             if processes.is_first() and not self.resume and any((self.out / name / "config.json").is_file() for name in names):

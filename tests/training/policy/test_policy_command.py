@@ -83,6 +83,10 @@ def test_both_stages_and_a_report(folder):
     assert "add --resume" in complaint(*words)
     assert json.loads(call(*words, "--resume", "--json").stdout) == result, "nothing is done again"
     assert "started differently" in complaint(*words, "--set", "lr=1e-9", "--resume")
+    asked = (folder / "held-out.jsonl").read_text()
+    (folder / "held-out.jsonl").write_text(asked.replace("?", " now?", 1))
+    assert "questions: [" in complaint(*words, "--resume")
+    (folder / "held-out.jsonl").write_text(asked)
     assert "after answer" in call("train", "report", folder / "run").stdout
     assert (folder / "run/report.html").is_file() and (folder / "run/report.png").is_file()
     traces = sorted((folder / "run/answer/traces").iterdir())
